@@ -1,0 +1,49 @@
+//! The one seam between the engine and what computes: MLX, or the deterministic mock.
+
+use crate::error::Result;
+use crate::sampling::SamplingParams;
+use crate::scheduler::{SequenceId, Step};
+
+/// A token sampled for a sequence by one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampled {
+    /// The row's sequence.
+    pub id: SequenceId,
+    /// The token.
+    pub token: u32,
+}
+
+/// Runs steps, on the engine's own thread (it is created, used and dropped there).
+///
+/// Steps are pipelined: the engine launches step `n + 1` before it collects step `n`, so launch must
+/// not wait for tokens. Everything launched runs in order: a later step sees the pages and sampled
+/// tokens of an earlier one.
+pub trait Runner {
+    /// Starts a step. `params` has one entry a row: how to sample it, or `None` where
+    /// `row.samples` is false.
+    ///
+    /// An error means that nothing of this step, nor of any later one, can be trusted: the engine
+    /// fails the requests in flight, calls [`Runner::reset`] and goes on with the next ones.
+    fn launch(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<()>;
+
+    /// Waits for the oldest launched, uncollected step and returns its sampled tokens, in row order,
+    /// rows that do not sample left out.
+    fn collect(&mut self) -> Result<Vec<Sampled>>;
+
+    /// Drops steps in flight and forgets all pages and slots, after an error.
+    fn reset(&mut self) -> Result<()>;
+
+    /// Memory in use, for statistics.
+    fn memory(&self) -> MemoryUse;
+}
+
+/// Bytes in use by a runner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// The model's weights, as held.
+    pub weights: u64,
+    /// The page pool.
+    pub pages: u64,
+    /// The allocator's high-water mark since load.
+    pub peak: u64,
+}

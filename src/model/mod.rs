@@ -1,0 +1,1 @@
+//! Models: where they lie on disk, what they are, and (with MLX) how they compute.

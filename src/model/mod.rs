@@ -2,7 +2,10 @@
 
 mod arch;
 mod config;
+pub mod from_gguf;
+pub mod gguf;
 mod llama;
+pub mod locate;
 pub mod tensors;
 
 pub use arch::Architecture;

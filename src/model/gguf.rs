@@ -194,7 +194,7 @@ fn read_tensor_info(reader: &mut Reader, alignment: u64) -> Result<GgufTensor> {
         let kind = GgufType::from_code(reader.u32("its type")?)?;
         let bytes = kind.bytes(&shape)?;
         let offset = reader.u64("its offset")?;
-        if offset % alignment != 0 {
+        if !offset.is_multiple_of(alignment) {
             return Err(Error::model(format!("offset {offset} is no multiple of {alignment}")));
         }
         Ok((shape, kind, offset, bytes))

@@ -83,7 +83,7 @@ impl GgufType {
     pub(super) fn bytes(self, shape: &[usize]) -> Result<u64> {
         let (elements, bytes) = self.block();
         let last = shape.last().copied().unwrap_or(1) as u64;
-        if last % elements != 0 {
+        if !last.is_multiple_of(elements) {
             return Err(Error::model(format!(
                 "has rows of {last} elements, no multiple of {self}'s block of {elements}"
             )));

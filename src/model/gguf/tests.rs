@@ -177,7 +177,7 @@ proptest! {
         if let Ok(gguf) = Gguf::open(file.path()) {
             for t in gguf.tensors() {
                 prop_assert!(t.offset + t.bytes <= bytes.len() as u64);
-                prop_assert!(t.offset % gguf.alignment == 0);
+                prop_assert!(t.offset.is_multiple_of(gguf.alignment));
             }
         }
     }

@@ -83,7 +83,7 @@ impl GgufType {
     pub(super) fn bytes(self, shape: &[usize]) -> Result<u64> {
         let (elements, bytes) = self.block();
         let last = shape.last().copied().unwrap_or(1) as u64;
-        if last % elements != 0 {
+        if !last.is_multiple_of(elements) {
             return Err(Error::model(format!(
                 "has rows of {last} elements, no multiple of {self}'s block of {elements}"
             )));
@@ -93,11 +93,6 @@ impl GgufType {
             .try_fold(1u64, |n, &dim| n.checked_mul(dim as u64))
             .and_then(|n| (n / elements).checked_mul(bytes))
             .ok_or_else(|| Error::model(format!("has shape {shape:?}, whose size overflows")))
-    }
-
-    /// Whether MLX's GGUF reader loads this type: as it is, or as packed weights, scales and biases.
-    pub fn mlx_reads(self) -> bool {
-        matches!(self, GgufType::F32 | GgufType::F16 | GgufType::Q4_0 | GgufType::Q4_1 | GgufType::Q8_0)
     }
 }
 

@@ -194,15 +194,6 @@ impl Metadata {
         })
     }
 
-    /// A key that holds 64-bit floats, if there is one.
-    pub(super) fn first_double(&self) -> Option<&str> {
-        let mut doubles = self
-            .values
-            .iter()
-            .filter(|(_, v)| matches!(v, Value::Double(_) | Value::Other("array of float64")));
-        doubles.next().map(|(key, _)| key.as_str())
-    }
-
     fn find<'a, T>(
         &'a self,
         key: &str,

@@ -11,12 +11,13 @@ pub(super) struct Reader {
     file: BufReader<File>,
     position: u64,
     size: u64,
+    scratch: Vec<u8>,
 }
 
 impl Reader {
     /// Reads `file`, of `size` bytes, from its start.
     pub(super) fn new(file: File, size: u64) -> Self {
-        Reader { file: BufReader::with_capacity(1 << 20, file), position: 0, size }
+        Reader { file: BufReader::with_capacity(1 << 20, file), position: 0, size, scratch: Vec::new() }
     }
 
     /// How many bytes have been read.
@@ -65,16 +66,18 @@ impl Reader {
     pub(super) fn append_string(&mut self, text: &mut String, what: &str) -> Result<()> {
         let len = self.u64(what)?;
         self.expect(1, len, what)?;
-        let read = (&mut self.file).take(len).read_to_string(text);
-        match read {
-            Ok(n) if n as u64 == len => {
-                self.position += len;
-                Ok(())
-            }
-            Ok(_) => Err(read_error(&ErrorKind::UnexpectedEof.into(), what)),
-            Err(e) if e.kind() == ErrorKind::InvalidData => Err(Error::model(format!("{what} is not UTF-8"))),
-            Err(e) => Err(read_error(&e, what)),
+        // In pieces, so that memory follows bytes that are really there.
+        self.scratch.clear();
+        while (self.scratch.len() as u64) < len {
+            let start = self.scratch.len();
+            let piece = (len - start as u64).min(1 << 20) as usize;
+            self.scratch.resize(start + piece, 0);
+            self.file.read_exact(&mut self.scratch[start..]).map_err(|e| read_error(&e, what))?;
         }
+        self.position += len;
+        let read = std::str::from_utf8(&self.scratch);
+        text.push_str(read.map_err(|_| Error::model(format!("{what} is not UTF-8")))?);
+        Ok(())
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod cache;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "mlx")]
+pub mod mlx;
 pub mod model;
 pub mod sampling;
 pub mod scheduler;

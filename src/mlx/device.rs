@@ -29,6 +29,11 @@ impl Device {
         with_stream(&self.stream, f)
     }
 
+    /// A handle to its stream.
+    pub fn stream(&self) -> Stream {
+        self.stream.clone()
+    }
+
     /// Whether it is a GPU.
     pub fn is_gpu(&self) -> bool {
         self.gpu

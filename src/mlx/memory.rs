@@ -49,3 +49,12 @@ pub fn return_zero_pages(array: &Array, on_gpu: bool) {
         }
     }
 }
+
+/// Has the C library give free memory back to the system, where it keeps some (glibc).
+pub fn trim_host_allocator() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the allocator is thread safe, and only memory that is free goes.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -4,13 +4,15 @@
 //! fail; an MLX error becomes an [`Error`] with a status; arrays are created, used and dropped on the
 //! thread that made the [`Device`].
 
+mod array;
 mod device;
 mod memory;
 
 use mlx_rs::error::Exception;
 
+pub use array::{column, columns, from_bytes, from_f16_bits, from_u32, rows};
 pub use device::Device;
-pub use memory::{available_host_memory, host_memory, return_zero_pages};
+pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
 
 use crate::error::{Error, Result, Status};
 

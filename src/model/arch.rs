@@ -3,6 +3,8 @@
 use super::tensors::Part;
 use super::{ModelConfig, llama};
 use crate::error::{Error, Result};
+#[cfg(feature = "mlx")]
+use crate::mlx::{Array, Dtype};
 
 /// A model family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,4 +39,40 @@ impl Architecture {
             Architecture::Llama => llama::parts(config, tied),
         }
     }
+
+    /// Loads a model of this family. `fused` says whether MLX's fused kernels run the attention (GPU).
+    #[cfg(feature = "mlx")]
+    pub fn load(
+        self,
+        config: &ModelConfig,
+        weights: &mut super::weights::Weights,
+        tied: bool,
+        fused: bool,
+    ) -> Result<Box<dyn Model>> {
+        match self {
+            Architecture::Llama => Ok(Box::new(llama::Llama::load(config, weights, tied, fused)?)),
+        }
+    }
+}
+
+/// A model with its weights, on the thread that loaded it.
+#[cfg(feature = "mlx")]
+pub trait Model {
+    /// Builds the graph of one step: tokens `[rows]` (those that only fill up included) to the residual
+    /// stream behind the last layer, `[rows, hidden]`. Nothing is evaluated.
+    fn forward(
+        &self,
+        tokens: &Array,
+        batch: &super::batch::Batch,
+        pages: &mut crate::cache::pages::Pages,
+    ) -> Result<Array>;
+
+    /// The logits of these rows `[n]` of what [`Model::forward`] gave: `[n, vocab]`.
+    fn logits(&self, hidden: &Array, rows: &Array) -> Result<Array>;
+
+    /// The rotation its rows need, to lay out a [`Batch`](super::batch::Batch).
+    fn rope(&self) -> &super::layers::Rope;
+
+    /// The type it computes in, and its pages hold.
+    fn dtype(&self) -> Dtype;
 }

@@ -147,6 +147,6 @@ fn causal_mask(first: usize, queries: usize, dtype: Dtype) -> Result<Array> {
     let keys = Array::from_slice(&positions, &[1, positions.len() as i32]);
     let own = Array::from_slice(&positions[first..], &[queries as i32, 1]);
     let sees = ops::ge(&own, &keys)?;
-    let mask = ops::r#where(sees, Array::from_f32(0.0), Array::from_f32(f32::NEG_INFINITY))?;
+    let mask = ops::select(sees, Array::from_f32(0.0), Array::from_f32(f32::NEG_INFINITY))?;
     Ok(mask.as_dtype(dtype)?)
 }

@@ -5,12 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::gguf::{Gguf, GgufType};
-use super::tensors::{ElementType, TensorIndex};
+use super::gguf::unpack::GROUP;
+use super::tensors::{ElementType, TensorIndex, TensorInfo};
 use super::{Architecture, ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
 use crate::error::{Error, Result};
-
-/// Elements of a row that share a scale, in every block type MLX reads.
-const BLOCK: usize = 32;
 
 /// The model's configuration.
 ///
@@ -139,11 +137,11 @@ fn eos(gguf: &Gguf) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// How MLX's reader presents a block type.
+/// How a block type unpacks.
 fn quant_params(kind: GgufType) -> Option<QuantParams> {
     match kind {
-        GgufType::Q4_0 | GgufType::Q4_1 => Some(QuantParams { group_size: BLOCK, bits: 4 }),
-        GgufType::Q8_0 => Some(QuantParams { group_size: BLOCK, bits: 8 }),
+        GgufType::Q4_0 | GgufType::Q4_1 => Some(QuantParams { group_size: GROUP, bits: 4 }),
+        GgufType::Q8_0 => Some(QuantParams { group_size: GROUP, bits: 8 }),
         _ => None,
     }
 }
@@ -165,23 +163,28 @@ fn quantization(gguf: &Gguf) -> Option<Quantization> {
     Some(Quantization { default, overrides })
 }
 
-/// The tensors MLX's reader makes of the file, under their `safetensors` names: a quantized one becomes
-/// packed weights, scales and biases.
+/// The tensors the file unpacks to, under their `safetensors` names: a quantized one becomes packed
+/// weights, scales and biases.
 ///
 /// Errors: `ModelInvalid` or `ModelUnsupported`, naming the file and the tensor.
 pub fn tensors(gguf: &Gguf) -> Result<TensorIndex> {
-    gguf.check_mlx_reads()?;
+    gguf.check_supported()?;
     let mut index = TensorIndex::default();
     let file = index.add_file(gguf.path());
     for tensor in gguf.tensors() {
         let name = checkpoint_name(&tensor.name);
+        let mut add = |name: String, element: ElementType, shape: Vec<usize>| {
+            let (offset, bytes) = (tensor.offset, tensor.bytes);
+            index.add(name, TensorInfo { element, shape, file, offset, bytes })
+        };
         let Some(QuantParams { group_size, bits }) = quant_params(tensor.kind) else {
             let element = match tensor.kind {
                 GgufType::F32 => ElementType::F32,
                 GgufType::F16 => ElementType::F16,
+                GgufType::Bf16 => ElementType::Bf16,
                 other => ElementType::Other(other.to_string()),
             };
-            index.add(file, name, element, tensor.shape.clone())?;
+            add(name, element, tensor.shape.clone())?;
             continue;
         };
         let module = name.strip_suffix(".weight").unwrap_or(&name).to_owned();
@@ -193,9 +196,9 @@ pub fn tensors(gguf: &Gguf) -> Result<TensorIndex> {
             shape
         };
         let groups = with_last(&|columns| columns / group_size);
-        index.add(file, name, ElementType::U32, with_last(&|columns| columns * bits / 32))?;
-        index.add(file, format!("{module}.scales"), ElementType::F16, groups.clone())?;
-        index.add(file, format!("{module}.biases"), ElementType::F16, groups)?;
+        add(name, ElementType::U32, with_last(&|columns| columns * bits / 32))?;
+        add(format!("{module}.scales"), ElementType::F16, groups.clone())?;
+        add(format!("{module}.biases"), ElementType::F16, groups)?;
     }
     Ok(index)
 }

@@ -51,6 +51,10 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Which of the checkpoint's files has it.
     pub file: usize,
+    /// Where its data begins, in bytes from the start of the file.
+    pub offset: u64,
+    /// How many bytes its data takes.
+    pub bytes: u64,
 }
 
 /// Every tensor of a checkpoint, by the name its `safetensors` form has or would have.
@@ -69,8 +73,8 @@ impl TensorIndex {
         let mut index = TensorIndex::default();
         for shard in shards {
             let file = index.add_file(shard);
-            for (name, element, shape) in safetensors::read_header(shard)? {
-                index.add(file, name, element, shape)?;
+            for (name, info) in safetensors::read_header(shard, file)? {
+                index.add(name, info)?;
             }
         }
         Ok(index)
@@ -82,15 +86,9 @@ impl TensorIndex {
         self.files.len() - 1
     }
 
-    /// Adds a tensor of file `file`. Errors if the name is taken.
-    pub(super) fn add(
-        &mut self,
-        file: usize,
-        name: String,
-        element: ElementType,
-        shape: Vec<usize>,
-    ) -> Result<()> {
-        let info = TensorInfo { element, shape, file };
+    /// Adds a tensor. Errors if the name is taken.
+    pub(super) fn add(&mut self, name: String, info: TensorInfo) -> Result<()> {
+        let file = info.file;
         if let Some(earlier) = self.tensors.insert(name.clone(), info) {
             return Err(self.error(file, format!("tensor '{name}' is also in {}", self.file_name(earlier.file))));
         }

@@ -53,7 +53,7 @@ impl Attention {
                 if filled == 0 {
                     ends.pop();
                 }
-                let parts = queries.split_axis(&ends, 0)?;
+                let parts = queries.split_at_indices(&ends, 0)?;
                 let mut mixed = Vec::with_capacity(parts.len());
                 for (group, queries) in groups.iter().zip(&parts) {
                     mixed.push(self.attend(queries, group, pages)?);
@@ -61,7 +61,7 @@ impl Attention {
                 if filled > 0 {
                     mixed.push(ops::zeros_dtype(&[filled, self.heads * self.dim], x.dtype())?);
                 }
-                ops::concatenate_axis(&mixed, 0)?
+                ops::concatenate(&mixed, 0)?
             }
         };
         self.output.forward_onto(&mixed, residual)

@@ -97,7 +97,7 @@ impl Matrix {
     pub fn stack(parts: &[Matrix]) -> Result<Option<Matrix>> {
         let below = |pick: &dyn Fn(&Matrix) -> Option<Array>| -> Result<Option<Array>> {
             match parts.iter().map(pick).collect::<Option<Vec<Array>>>() {
-                Some(arrays) => Ok(Some(ops::concatenate_axis(&arrays, 0)?)),
+                Some(arrays) => Ok(Some(ops::concatenate(&arrays, 0)?)),
                 None => Ok(None),
             }
         };
@@ -155,7 +155,7 @@ impl Linear {
             ([matrix], Some(bias)) => matrix.multiply_add(x, bias),
             (parts, bias) => {
                 let outputs = parts.iter().map(|part| part.multiply(x)).collect::<Result<Vec<_>>>()?;
-                let joined = ops::concatenate_axis(&outputs, 1)?;
+                let joined = ops::concatenate(&outputs, 1)?;
                 match bias {
                     Some(bias) => Ok(ops::add(joined, bias)?),
                     None => Ok(joined),

@@ -99,22 +99,22 @@ impl Rope {
         match angles {
             Angles::Factors { own, other } => {
                 let x = qkv.reshape(&[-1, heads, 2, dim / 2])?;
-                let swapped = x.flip(mlx_rs::ops::Axes::Axis(2))?;
+                let swapped = x.flip(mlx_rs::Axes::Axis(2))?;
                 let turned = ops::add(ops::multiply(&x, own)?, ops::multiply(swapped, other)?)?;
-                let parts = turned.reshape(&[-1, heads, dim])?.split_axis(&[queries], 1)?;
+                let parts = turned.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
                 super::pair(parts)
             }
             Angles::Positions(positions) => {
                 let x = qkv.reshape(&[-1, heads, 1, dim])?;
-                let (rotated, values) = super::pair(x.split_axis(&[queries + keys], 1)?)?;
+                let (rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
                 let mut rotated =
                     mlx_rs::fast::rope_dynamic(rotated, dim, false, None, 1.0, positions, &self.periods)?;
                 if self.magnitude != 1.0 {
                     let by = Array::from_f32(self.magnitude as f32).as_dtype(dtype)?;
                     rotated = ops::multiply(rotated, by)?;
                 }
-                let (q, k) = super::pair(rotated.split_axis(&[queries], 1)?)?;
-                let kv = ops::concatenate_axis(&[k, values], 1)?;
+                let (q, k) = super::pair(rotated.split_at_indices(&[queries], 1)?)?;
+                let kv = ops::concatenate(&[k, values], 1)?;
                 Ok((q.reshape(&[-1, queries, dim])?, kv.reshape(&[-1, 2 * keys, dim])?))
             }
         }

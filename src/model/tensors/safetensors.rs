@@ -6,19 +6,19 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata};
 
-use super::ElementType;
+use super::{ElementType, TensorInfo};
 use crate::error::{Error, Result, Status};
 
 /// The largest header read: a hundred thousand tensors take a tenth of it.
 const MAX_HEADER: u64 = 100 << 20;
 
-/// Name, element type and shape of every tensor, sorted by name. The file's length must be exactly what
-/// the header says, so that reading the tensors later cannot run off its end.
-pub(super) fn read_header(path: &Path) -> Result<Vec<(String, ElementType, Vec<usize>)>> {
-    read(path).map_err(|e| e.within(path.display()))
+/// Every tensor, sorted by name, as one of file number `file`. The file's length must be exactly what the
+/// header says, so that reading the tensors later cannot run off its end.
+pub(super) fn read_header(path: &Path, file: usize) -> Result<Vec<(String, TensorInfo)>> {
+    read(path, file).map_err(|e| e.within(path.display()))
 }
 
-fn read(path: &Path) -> Result<Vec<(String, ElementType, Vec<usize>)>> {
+fn read(path: &Path, number: usize) -> Result<Vec<(String, TensorInfo)>> {
     // Asked before opening: opening a FIFO would wait for a writer.
     let stat = std::fs::metadata(path).map_err(io_error)?;
     if !stat.is_file() {
@@ -50,7 +50,17 @@ fn read(path: &Path) -> Result<Vec<(String, ElementType, Vec<usize>)>> {
     let mut tensors: Vec<_> = header
         .tensors()
         .into_iter()
-        .map(|(name, info)| (name, element_type(info.dtype), info.shape.clone()))
+        .map(|(name, info)| {
+            let (start, end) = info.data_offsets;
+            let info = TensorInfo {
+                element: element_type(info.dtype),
+                shape: info.shape.clone(),
+                file: number,
+                offset: 8 + length + start as u64,
+                bytes: (end - start) as u64,
+            };
+            (name, info)
+        })
         .collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(tensors)

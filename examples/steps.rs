@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 slot: s as u32,
                 input: RowInput::Tokens(tokens),
                 start: 0,
-                blocks: blocks(s),
+                blocks: blocks(s).into(),
                 samples: true,
                 sampled_before: 0,
             };
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     slot: s as u32,
                     input: RowInput::Sampled,
                     start: (prompt + n - 1) as u32,
-                    blocks: blocks(s),
+                    blocks: blocks(s).into(),
                     samples: true,
                     sampled_before: n as u32,
                 })

@@ -7,10 +7,9 @@
 
 use mlx_rs::ops::{self, indexing};
 
-use super::{BlockId, PageLayout, contiguous};
+use super::{BlockCopy, BlockId, PageLayout, contiguous};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype};
-use crate::scheduler::BlockCopy;
 
 /// The page pool of a model.
 pub struct Pages {
@@ -76,7 +75,10 @@ impl Pages {
         for (position, blocks) in tokens {
             for head in 0..self.layout.heads() {
                 let slot = self.layout.slot(head, blocks, position).ok_or_else(|| {
-                    Error::internal(format!("position {position} is outside a table of {} blocks", blocks.len()))
+                    Error::internal(format!(
+                        "position {position} is outside a table of {} blocks",
+                        blocks.len()
+                    ))
                 })?;
                 slots.push(slot as u32);
             }
@@ -88,9 +90,10 @@ impl Pages {
     pub fn table(&self, blocks: &[BlockId], context: usize) -> Table {
         let used = &blocks[..context.div_ceil(self.layout.block_size).min(blocks.len())];
         match contiguous(used) {
-            Some(first) => {
-                Table::Run { first: (first as usize * self.layout.block_size) as i32, context: context as i32 }
-            }
+            Some(first) => Table::Run {
+                first: (first as usize * self.layout.block_size) as i32,
+                context: context as i32,
+            },
             None => self.tables(&[used], context),
         }
     }

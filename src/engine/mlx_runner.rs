@@ -178,12 +178,7 @@ fn no_tokens(slots: usize) -> Result<Array> {
 }
 
 /// Refuses ids that would read or write outside of what they index: MLX does not check.
-fn check(
-    step: &Step,
-    params: &[Option<&SamplingParams>],
-    layout: &PageLayout,
-    shape: Shape,
-) -> Result<()> {
+fn check(step: &Step, params: &[Option<&SamplingParams>], layout: &PageLayout, shape: Shape) -> Result<()> {
     let fail = |row: &Row, what: String| Err(Error::internal(format!("sequence {}: {what}", row.id)));
     if step.rows.is_empty() || step.rows.len() != params.len() {
         return Err(Error::internal(format!(
@@ -212,7 +207,10 @@ fn check(
         }
         let covered = row.blocks.len() * layout.block_size;
         if row.start as usize + row.input_len() > covered {
-            return fail(row, format!("{} blocks for {} tokens", row.blocks.len(), row.start as usize + row.input_len()));
+            return fail(
+                row,
+                format!("{} blocks for {} tokens", row.blocks.len(), row.start as usize + row.input_len()),
+            );
         }
     }
     Ok(())

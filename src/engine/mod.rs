@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mlx")]
 pub mod mlx_runner;
+pub mod mock;
 mod runner;
 
 pub use runner::{MemoryUse, Runner, Sampled};

@@ -109,7 +109,8 @@ fn name(gpu: bool) -> String {
         let mut text = std::ptr::null();
         // SAFETY: `info` is live and owns the text, which is copied before it goes.
         unsafe {
-            let ok = mlx_sys::mlx_device_info_get_string(&mut text, info, key.as_ptr()) == 0 && !text.is_null();
+            let ok =
+                mlx_sys::mlx_device_info_get_string(&mut text, info, key.as_ptr()) == 0 && !text.is_null();
             ok.then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
         }
     })

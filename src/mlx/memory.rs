@@ -9,7 +9,8 @@ pub fn host_memory() -> Option<u64> {
     #[cfg(not(target_os = "linux"))]
     {
         // SAFETY: sysconf reads no memory of ours.
-        let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+        let (pages, size) =
+            unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
         Some(u64::try_from(pages).ok()? * u64::try_from(size).ok()?)
     }
 }

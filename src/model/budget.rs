@@ -59,7 +59,8 @@ impl Budget {
             }
         };
         // The pool's rows are numbered with 32 bits.
-        let most = (i32::MAX as u64 / (2 * config.kv_heads as u64 * self.block_size as u64)).saturating_sub(1);
+        let most =
+            (i32::MAX as u64 / (2 * config.kv_heads as u64 * self.block_size as u64)).saturating_sub(1);
         let num_blocks = blocks.min(most) as usize;
         let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
         Ok(PageLayout { kv_heads, num_blocks, block_size: self.block_size, head_dim })

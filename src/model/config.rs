@@ -95,7 +95,10 @@ impl ModelConfig {
             return Err(Error::model(format!("a layer is {widest} wide, want at most {MAX_SIZE}")));
         }
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
-            return Err(Error::model(format!("'rms_norm_eps' is {}, want between 0 and 1", self.rms_norm_eps)));
+            return Err(Error::model(format!(
+                "'rms_norm_eps' is {}, want between 0 and 1",
+                self.rms_norm_eps
+            )));
         }
         let ids = self.eos_token_ids.iter().map(|id| ("eos_token_id", *id));
         for (field, id) in ids.chain(self.bos_token_id.map(|id| ("bos_token_id", id))) {

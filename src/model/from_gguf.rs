@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::gguf::{Gguf, GgufType};
 use super::gguf::unpack::GROUP;
+use super::gguf::{Gguf, GgufType};
 use super::tensors::{ElementType, TensorIndex, TensorInfo};
 use super::{Architecture, ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
 use crate::error::{Error, Result};
@@ -27,7 +27,10 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
     let find = |suffix: &str| meta.find_u64(&key(suffix)).map(|n| n.map(to_size));
 
     if find("expert_count")?.unwrap_or(0) > 0 {
-        return Err(Error::unsupported(format!("'{}' is set: mixtures of experts are not supported", key("expert_count"))));
+        return Err(Error::unsupported(format!(
+            "'{}' is set: mixtures of experts are not supported",
+            key("expert_count")
+        )));
     }
     let hidden_size = size("embedding_length")?;
     let heads = size("attention.head_count")?;
@@ -35,7 +38,8 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
         Some(head_dim) => head_dim,
         None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
         None => {
-            let message = format!("'{}' ({heads}) does not divide {hidden_size}", key("attention.head_count"));
+            let message =
+                format!("'{}' ({heads}) does not divide {hidden_size}", key("attention.head_count"));
             return Err(Error::model(message));
         }
     };

@@ -6,17 +6,15 @@
 mod arch;
 #[cfg(feature = "mlx")]
 pub mod batch;
-#[cfg(feature = "mlx")]
 mod budget;
 mod checkpoint;
 mod config;
 pub mod from_gguf;
 pub mod gguf;
+mod info;
 #[cfg(feature = "mlx")]
 pub mod layers;
-mod info;
 mod llama;
-#[cfg(feature = "mlx")]
 pub mod load;
 pub mod locate;
 pub mod tensors;
@@ -27,11 +25,10 @@ pub use arch::Architecture;
 #[cfg(feature = "mlx")]
 pub use arch::Model;
 pub use checkpoint::Checkpoint;
-pub use info::ModelInfo;
 pub use config::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+pub use info::ModelInfo;
 
 /// The error of a load that its caller stopped.
-#[cfg(feature = "mlx")]
 fn aborted() -> crate::error::Error {
     crate::error::Error::new(crate::error::Status::Aborted, "loading was stopped by the progress callback")
 }

@@ -90,7 +90,9 @@ impl TensorIndex {
     pub(super) fn add(&mut self, name: String, info: TensorInfo) -> Result<()> {
         let file = info.file;
         if let Some(earlier) = self.tensors.insert(name.clone(), info) {
-            return Err(self.error(file, format!("tensor '{name}' is also in {}", self.file_name(earlier.file))));
+            return Err(
+                self.error(file, format!("tensor '{name}' is also in {}", self.file_name(earlier.file)))
+            );
         }
         Ok(())
     }
@@ -238,8 +240,7 @@ impl Check<'_> {
             None if self.index.has(&scales) => match quantization {
                 Some(q) => Some(q.default),
                 None => {
-                    let message =
-                        format!("'{scales}' is there, but the configuration has no 'quantization'");
+                    let message = format!("'{scales}' is there, but the configuration has no 'quantization'");
                     return Err(self.index.error(0, message));
                 }
             },

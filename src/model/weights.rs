@@ -278,11 +278,7 @@ impl<'a> Weights<'a> {
         self.held += held;
         // GGUF blocks and what they unpack to differ a little in size.
         let all = self.checkpoint.manifest.stored_bytes.max(1) as f32;
-        if (self.progress)((self.read as f32 / all).min(1.0), STAGE) {
-            Ok(())
-        } else {
-            Err(super::aborted())
-        }
+        if (self.progress)((self.read as f32 / all).min(1.0), STAGE) { Ok(()) } else { Err(super::aborted()) }
     }
 }
 

@@ -329,12 +329,12 @@ mod tests {
                 original_context: 8192.0
             }
         );
-        let yarn =
-            scaling(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}));
+        let yarn = scaling(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}));
         let RopeScaling::Yarn { attention_factor, beta_fast, .. } = yarn else { panic!("{yarn:?}") };
         assert!((attention_factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
         assert_eq!(beta_fast, 32.0);
-        let newer = with(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 7e3}}));
+        let newer =
+            with(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 7e3}}));
         let expected = RopeConfig { theta: 7000.0, scaling: RopeScaling::Linear { factor: 2.0 } };
         assert_eq!(newer.unwrap().rope, expected);
     }

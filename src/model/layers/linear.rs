@@ -65,14 +65,9 @@ impl Matrix {
         Ok(match self {
             Matrix::Dense { weight, .. } => weight.take_axis(indices, 0)?,
             Matrix::Quantized { weight, scales, biases, params } => {
-                let [weight, scales, biases] = [weight, scales, biases].map(|part| part.take_axis(indices, 0));
-                ops::dequantize(
-                    weight?,
-                    scales?,
-                    &biases?,
-                    params.group_size as i32,
-                    params.bits as i32,
-                )?
+                let [weight, scales, biases] =
+                    [weight, scales, biases].map(|part| part.take_axis(indices, 0));
+                ops::dequantize(weight?, scales?, &biases?, params.group_size as i32, params.bits as i32)?
             }
         })
     }

@@ -95,7 +95,8 @@ impl Rope {
     /// Returns queries `[rows, queries, dim]` and keys with values `[rows, 2 keys, dim]`.
     pub fn rotate(&self, qkv: &Array, angles: &Angles, dtype: Dtype) -> Result<(Array, Array)> {
         let Heads { queries, keys, dim } = self.shape;
-        let (heads, dim, queries, keys) = ((queries + 2 * keys) as i32, dim as i32, queries as i32, keys as i32);
+        let (heads, dim, queries, keys) =
+            ((queries + 2 * keys) as i32, dim as i32, queries as i32, keys as i32);
         match angles {
             Angles::Factors { own, other } => {
                 let x = qkv.reshape(&[-1, heads, 2, dim / 2])?;

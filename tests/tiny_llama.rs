@@ -156,7 +156,7 @@ fn a_shared_prefix_is_read_and_a_shared_block_is_copied() {
     let source = driver.sequences[first].blocks.clone();
     let own = driver.free.pop().unwrap();
     let reused = case.prompt.len() - 1;
-    assert!(reused % size > 0);
+    assert!(!reused.is_multiple_of(size));
     driver.sequences[copied].blocks = [&source[..whole], &[own]].concat();
     driver.sequences[copied].computed = reused;
     let copy = BlockCopy { from: source[whole], to: own, tokens: (reused % size) as u32 };

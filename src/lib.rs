@@ -3,6 +3,8 @@
 pub mod cache;
 pub mod engine;
 pub mod error;
+pub mod ffi;
+pub mod log;
 pub mod model;
 pub mod sampling;
 pub mod scheduler;

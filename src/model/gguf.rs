@@ -5,9 +5,12 @@
 //!   allocates nothing on the word of a count: memory follows bytes that were really read, and a
 //!   header beyond [`MAX_HEADER`] is refused.
 //! - What it returns is sound: known version, UTF-8 names, no duplicate key or tensor, every tensor's
-//!   extent aligned, inside the file and apart from the others. A reader that trusts the header (MLX's
-//!   is one) can be given the file, as long as nobody changes it meanwhile.
+//!   extent aligned, inside the file and apart from the others.
 //! - A damaged file gives [`Status::ModelInvalid`] with the file, the key or tensor, and what is wrong.
+//!
+//! The data is read from a tensor's offset and goes through [`unpack`](unpack::unpack). MLX's own reader
+//! is not used: it opens the file for writing, takes the alignment for granted, steps 4 bytes over
+//! 8-byte floats and follows a null pointer at a type that it does not know.
 //!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Versions 2 and 3 are alike
 //! for little-endian files; version 1 (32-bit counts) went out of use in August 2023.
@@ -19,6 +22,7 @@ mod reader;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod unpack;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,7 +49,6 @@ pub struct Gguf {
     path: PathBuf,
     metadata: Metadata,
     tensors: Vec<GgufTensor>,
-    alignment: u64,
 }
 
 /// One tensor's place in a GGUF file.
@@ -105,7 +108,7 @@ impl Gguf {
         }
         let data_start = reader.position().next_multiple_of(alignment);
         place(&mut tensors, data_start, size)?;
-        Ok(Gguf { path: path.to_owned(), metadata, tensors, alignment })
+        Ok(Gguf { path: path.to_owned(), metadata, tensors })
     }
 
     /// The file this header was read from.
@@ -123,34 +126,21 @@ impl Gguf {
         &self.tensors
     }
 
-    /// Whether MLX's own reader gets this file right, beyond being sound.
-    ///
-    /// That reader takes the default alignment for granted, steps 4 bytes over 8-byte floats in the
-    /// metadata, and follows a null pointer at a tensor type newer than its table.
+    /// Checks that every tensor is of a type that [`unpack`](unpack::unpack) takes and of dimensions that
+    /// MLX can count (below 2^31).
     ///
     /// # Errors
-    /// [`Status::ModelUnsupported`], naming the tensor, key or alignment.
-    pub fn check_mlx_reads(&self) -> Result<()> {
-        let within = |e: Error| e.within(self.path.display());
-        if self.alignment != DEFAULT_ALIGNMENT {
-            let message =
-                format!("general.alignment is {}; only {DEFAULT_ALIGNMENT} is supported", self.alignment);
-            return Err(within(Error::unsupported(message)));
-        }
-        if let Some(key) = self.metadata.first_double() {
-            let message = format!("metadata key '{key}' holds float64, which is not supported");
-            return Err(within(Error::unsupported(message)));
-        }
-        for tensor in &self.tensors {
-            if !tensor.kind.mlx_reads() {
-                let message =
-                    format!("tensor '{}' has type {}, which is not supported", tensor.name, tensor.kind);
-                return Err(within(Error::unsupported(message)));
-            }
-            if tensor.shape.iter().any(|&n| i32::try_from(n).is_err()) {
-                let message = format!("tensor '{}' has a dimension beyond 2^31 - 1", tensor.name);
-                return Err(within(Error::unsupported(message)));
-            }
+    /// [`Status::ModelUnsupported`], naming the tensor.
+    pub fn check_supported(&self) -> Result<()> {
+        for GgufTensor { name, shape, kind, .. } in &self.tensors {
+            let problem = if let GgufType::Unsupported(kind) = kind {
+                format!("tensor '{name}' has type {kind}, which is not supported")
+            } else if shape.iter().any(|&n| i32::try_from(n).is_err()) {
+                format!("tensor '{name}' has shape {shape:?}, beyond 2^31 - 1")
+            } else {
+                continue;
+            };
+            return Err(Error::unsupported(format!("{}: {problem}", self.path.display())));
         }
         Ok(())
     }

@@ -94,11 +94,6 @@ impl GgufType {
             .and_then(|n| (n / elements).checked_mul(bytes))
             .ok_or_else(|| Error::model(format!("has shape {shape:?}, whose size overflows")))
     }
-
-    /// Whether MLX's GGUF reader loads this type: as it is, or as packed weights, scales and biases.
-    pub fn mlx_reads(self) -> bool {
-        matches!(self, GgufType::F32 | GgufType::F16 | GgufType::Q4_0 | GgufType::Q4_1 | GgufType::Q8_0)
-    }
 }
 
 impl fmt::Display for GgufType {

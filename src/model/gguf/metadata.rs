@@ -99,6 +99,11 @@ impl Metadata {
         Ok(Metadata { file: path.display().to_string(), values })
     }
 
+    /// The file's path, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Whether the key is there, whatever its type.
     pub fn contains(&self, key: &str) -> bool {
         self.values.contains_key(key)
@@ -192,15 +197,6 @@ impl Metadata {
             Value::Floats(list) => Some(list.as_slice()),
             _ => None,
         })
-    }
-
-    /// A key that holds 64-bit floats, if there is one.
-    pub(super) fn first_double(&self) -> Option<&str> {
-        let mut doubles = self
-            .values
-            .iter()
-            .filter(|(_, v)| matches!(v, Value::Double(_) | Value::Other("array of float64")));
-        doubles.next().map(|(key, _)| key.as_str())
     }
 
     fn find<'a, T>(

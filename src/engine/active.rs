@@ -1,6 +1,5 @@
 //! One request on the engine's thread: turns its sampled tokens into events.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
@@ -14,8 +13,8 @@ use crate::text::{Detokenizer, Tokenizer};
 pub(super) struct Active {
     id: RequestId,
     options: RequestOptions,
-    tokenizer: Option<Arc<Tokenizer>>,
-    detokenizer: Detokenizer,
+    /// `None` for a model without a tokenizer.
+    detokenizer: Option<Detokenizer>,
     submitted: Instant,
     started: Option<Instant>,
     first_token: Option<Instant>,
@@ -25,12 +24,11 @@ pub(super) struct Active {
 }
 
 impl Active {
-    pub fn new(submission: &Submission, tokenizer: Option<Arc<Tokenizer>>) -> Self {
+    pub fn new(submission: &Submission, tokenizer: Option<&Tokenizer>) -> Self {
         Active {
             id: submission.id,
             options: submission.options.clone(),
-            tokenizer,
-            detokenizer: Detokenizer::default(),
+            detokenizer: tokenizer.map(|tokenizer| Detokenizer::new(tokenizer, false)),
             submitted: submission.submitted,
             started: None,
             first_token: None,
@@ -66,15 +64,15 @@ impl Active {
         let mut delta = Delta::default();
         if end.is_none() {
             delta.tokens.push(token);
-            if let Some(tokenizer) = &self.tokenizer {
-                self.detokenizer.push(tokenizer, token, &mut delta.text);
+            if let Some(detokenizer) = &mut self.detokenizer {
+                detokenizer.push(token, &mut delta.text);
             }
         }
         let end = end.or((self.generated_tokens >= self.options.max_tokens).then_some(FinishReason::Length));
         if end.is_some()
-            && let Some(tokenizer) = &self.tokenizer
+            && let Some(detokenizer) = &mut self.detokenizer
         {
-            self.detokenizer.finish(tokenizer, &mut delta.text);
+            detokenizer.finish(&mut delta.text);
         }
         let empty = delta.text.is_empty() && delta.tokens.is_empty();
         ((!empty).then_some(delta), end)

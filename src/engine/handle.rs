@@ -56,7 +56,7 @@ impl Engine {
                 self.check_tokens(&tokens, "prompt_tokens")?;
                 tokens
             }
-            Prompt::Text(text) => self.tokenizer_for_text()?.encode_prompt(&text)?,
+            Prompt::Text(text) => encode_prompt(self.tokenizer_for_text()?, &text)?,
         };
         if prompt.is_empty() {
             return Err(Error::argument("the prompt is empty"));
@@ -197,6 +197,13 @@ impl Drop for Engine {
             let _ = thread.join();
         }
     }
+}
+
+/// The tokens of a prompt. A text that already begins with the begin-of-sequence token gets no second one.
+fn encode_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let bos = tokenizer.bos_id().and_then(|id| tokenizer.token_bytes(id));
+    let has_bos = bos.is_some_and(|bos| !bos.is_empty() && text.as_bytes().starts_with(bos));
+    tokenizer.encode(text, !has_bos)
 }
 
 fn shut_down() -> Error {

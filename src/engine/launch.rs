@@ -70,6 +70,10 @@ fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
         commands: sender,
         queue: EventQueue::default(),
         registry: Registry::new(options.max_sequences as usize + options.max_waiting as usize),
+        eos_tokens: match &parts.tokenizer {
+            Some(tokenizer) => tokenizer.eos_ids().to_vec(),
+            None => parts.info.eos_token_ids.clone(),
+        },
         info: parts.info,
         tokenizer: parts.tokenizer,
         statistics: Mutex::new(Statistics::default()),
@@ -124,24 +128,25 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
     checked(0.0, "reading the tokenizer")?;
     let tokenizer = Tokenizer::load(&files)?.map(Arc::new);
     let load = LoadOptions {
-        max_sequences: options.max_sequences,
-        max_step_tokens: options.max_step_tokens,
-        block_size: options.block_tokens,
+        max_sequences: options.max_sequences as usize,
+        block_size: options.block_tokens as usize,
         cache_bytes: options.cache_bytes,
-        max_context: options.max_context,
+        max_context: options.max_context.map(|n| n as usize),
         weight_format: options.weight_format,
     };
     let loaded = model::load(&files, &load, &mut progress)?;
     let info = loaded.info;
     let scheduler = Scheduler::new(SchedulerConfig {
-        max_sequences: options.max_sequences,
-        max_waiting: options.max_waiting,
-        max_step_tokens: options.max_step_tokens,
+        max_sequences: options.max_sequences as usize,
+        // One more than the registry lets in, which is where a full queue is refused.
+        max_waiting: options.max_sequences as usize + options.max_waiting as usize + 1,
+        max_step_tokens: options.max_step_tokens as usize,
+        max_prefill_chunk: options.max_step_tokens as usize,
         block_size: info.block_size,
         num_blocks: info.num_blocks,
-        max_context: info.max_context,
+        max_context: info.max_context as usize,
         prefix_sharing: options.prefix_sharing,
-    });
+    })?;
     log::info!(
         "loaded {}: {}, {}, {} layers, {} pages of {} tokens on {}",
         options.model,

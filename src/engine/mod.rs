@@ -21,6 +21,7 @@ mod dispatcher;
 mod event;
 mod handle;
 mod launch;
+pub mod mock;
 mod options;
 mod queue;
 mod registry;

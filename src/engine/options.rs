@@ -65,6 +65,12 @@ impl EngineOptions {
         in_range("max_waiting", self.max_waiting, 0, 1_000_000)?;
         in_range("max_step_tokens", self.max_step_tokens, 16, 65536)?;
         in_range("block_tokens", self.block_tokens, 1, 1024)?;
+        if self.max_step_tokens <= self.max_sequences {
+            return Err(Error::argument(format!(
+                "max_step_tokens is {}, want more than max_sequences ({}): a full batch leaves no room for prompts",
+                self.max_step_tokens, self.max_sequences
+            )));
+        }
         if !self.block_tokens.is_power_of_two() {
             return Err(Error::argument(format!("block_tokens is {}, want a power of two", self.block_tokens)));
         }

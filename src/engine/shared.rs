@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub registry: Registry,
     pub info: ModelInfo,
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Tokens that end an answer.
+    pub eos_tokens: Vec<u32>,
     pub statistics: Mutex<Statistics>,
     /// Whether events go to a handler, not to poll and wait.
     pub has_handler: bool,

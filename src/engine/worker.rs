@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, RecvError};
 use rustc_hash::FxHashMap;
 
 use super::active::Active;
@@ -35,6 +35,14 @@ pub(super) struct Worker {
     /// Terminal events of this turn: sent at its end, after pages and statistics are in order.
     ended: Vec<Event>,
     shutdown: Option<Stop>,
+    /// The command that woke the thread.
+    inbox: Option<Command>,
+}
+
+/// Whether the loop goes on.
+enum Turn {
+    More,
+    Last,
 }
 
 /// When a shutdown stops waiting for requests.
@@ -90,77 +98,89 @@ impl Worker {
             counts: Statistics::default(),
             ended: Vec::new(),
             shutdown: None,
+            inbox: None,
         }
     }
 
     /// Runs until shut down, or dead; then every request has had its terminal event.
     pub fn run(mut self) {
         self.publish();
-        while self.take_commands() {
-            if let Err(error) = guarded(|| self.turn()) {
-                log::error!("a step failed: {error}");
-                if let Err(fatal) = guarded(|| self.start_afresh(&error)) {
-                    log::error!("the engine is dead: {fatal}");
-                    self.die(fatal);
-                    return;
+        loop {
+            self.wait_for_work();
+            match guarded(|| self.turn()) {
+                Ok(Turn::More) => {}
+                Ok(Turn::Last) => return,
+                Err(error) => {
+                    log::error!("a step failed: {error}");
+                    if let Err(fatal) = guarded(|| self.start_afresh(&error)) {
+                        log::error!("the engine is dead: {fatal}");
+                        self.die(fatal);
+                        return;
+                    }
                 }
             }
             self.send_ended();
         }
     }
 
-    /// Takes what commands there are, waiting for one if there is nothing to run. False: time to end.
-    fn take_commands(&mut self) -> bool {
-        loop {
-            let now = Instant::now();
-            if self.shutdown.is_some_and(|stop| stop.is_due(now)) {
-                self.cancel_all();
-            }
-            let idle = self.requests.is_empty() && self.in_flight == 0;
-            if idle && self.shutdown.is_some() {
-                // Submits are sent under the registry's lock, which was closed before the shutdown was sent,
-                // so that none can follow; what came before it was taken before it.
-                self.send_ended();
-                return false;
-            }
-            let received = if idle && self.ended.is_empty() {
-                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                self.commands.try_recv()
-            };
-            match received {
-                Ok(command) => self.execute(command),
-                Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => {
-                    self.shutdown = Some(Stop::Now);
-                }
-            }
+    /// Sleeps until there is something to do.
+    fn wait_for_work(&mut self) {
+        if !self.is_idle() || self.shutdown.is_some() {
+            return;
+        }
+        match self.commands.recv() {
+            Ok(command) => self.inbox = Some(command),
+            // Every sender is gone, so nobody can ask for anything any more.
+            Err(RecvError) => self.shutdown = Some(Stop::Now),
         }
     }
 
-    fn execute(&mut self, command: Command) {
+    fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.in_flight == 0
+    }
+
+    /// Takes what commands there are, launches the next step, and settles the one before it.
+    fn turn(&mut self) -> Result<Turn> {
+        while let Some(command) = self.inbox.take().or_else(|| self.commands.try_recv().ok()) {
+            self.execute(command)?;
+        }
+        if self.shutdown.is_some_and(|stop| stop.is_due(Instant::now())) {
+            self.cancel_all()?;
+        }
+        self.step()?;
+        // The registry was closed before the shutdown was sent, and submits are sent under its lock: none
+        // can follow.
+        let last = self.shutdown.is_some() && self.is_idle();
+        if last {
+            self.send_ended();
+        }
+        Ok(if last { Turn::Last } else { Turn::More })
+    }
+
+    fn execute(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Submit(submission) => self.submit(*submission),
-            Command::Cancel(id) => self.cancel(id),
-            Command::CancelAll => self.cancel_all(),
+            Command::Cancel(id) => return self.cancel(id),
+            Command::CancelAll => return self.cancel_all(),
             Command::Shutdown(mode) => {
                 let stop = Stop::new(mode, Instant::now());
                 self.shutdown = Some(self.shutdown.map_or(stop, |earlier| earlier.stricter(stop)));
             }
         }
+        Ok(())
     }
 
     fn submit(&mut self, submission: Submission) {
         self.counts.accepted += 1;
         self.counts.prompt_tokens += submission.prompt.len() as u64;
-        let active = Active::new(&submission, self.shared.tokenizer.clone());
+        let active = Active::new(&submission, self.shared.tokenizer.as_deref());
         let sequence = NewSequence {
             id: submission.id,
             prompt: submission.prompt,
             max_new_tokens: submission.options.max_tokens,
             priority: submission.options.priority,
             deadline: submission.options.timeout.and_then(|t| submission.submitted.checked_add(t)),
-            salt: submission.options.cache_salt,
+            salt: submission.options.cache_salt.clone(),
         };
         match self.scheduler.add(sequence) {
             Ok(()) => {
@@ -170,18 +190,17 @@ impl Worker {
         }
     }
 
-    fn cancel(&mut self, id: RequestId) {
+    fn cancel(&mut self, id: RequestId) -> Result<()> {
         // A request that ended while the command was on its way is no error.
-        if let Some(active) = self.requests.remove(&id) {
-            self.scheduler.cancel(id);
-            self.counts.cancelled += 1;
-            self.ended.push(active.cancelled(Instant::now()));
-        }
+        let Some(active) = self.requests.remove(&id) else { return Ok(()) };
+        self.counts.cancelled += 1;
+        self.ended.push(active.cancelled(Instant::now()));
+        self.scheduler.cancel(id).map(drop)
     }
 
-    fn cancel_all(&mut self) {
+    fn cancel_all(&mut self) -> Result<()> {
         let ids: Vec<RequestId> = self.requests.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.cancel(id));
+        ids.into_iter().try_for_each(|id| self.cancel(id))
     }
 
     fn fail(&mut self, active: &Active, error: Error) {
@@ -190,9 +209,9 @@ impl Worker {
     }
 
     /// Launches the next step, if there is one, then settles the one before it.
-    fn turn(&mut self) -> Result<()> {
+    fn step(&mut self) -> Result<()> {
         let now = Instant::now();
-        let plan = self.scheduler.plan(now);
+        let plan = self.scheduler.plan(now)?;
         for id in plan.expired {
             if let Some(active) = self.requests.remove(&id) {
                 let error = Error::new(Status::DeadlineExceeded, "the request's deadline passed before it was done");
@@ -222,32 +241,33 @@ impl Worker {
         if self.in_flight > usize::from(launched) {
             let sampled = self.runner.collect()?;
             self.in_flight -= 1;
-            self.settle(&sampled);
+            self.settle(&sampled)?;
         }
         Ok(())
     }
 
     /// Takes the tokens of a collected step.
-    fn settle(&mut self, sampled: &[Sampled]) {
+    fn settle(&mut self, sampled: &[Sampled]) -> Result<()> {
         let now = Instant::now();
         let mut deltas = Vec::with_capacity(sampled.len());
         for &Sampled { id, token } in sampled {
             // The look-ahead of a sequence that has ended meanwhile is dropped here.
             let Some(active) = self.requests.get_mut(&id) else { continue };
-            if !self.scheduler.on_sampled(id, token) {
+            if !self.scheduler.on_sampled(id, token)? {
                 continue;
             }
             self.counts.generated_tokens += 1;
-            let (delta, end) = active.accept(token, &self.shared.info.eos_tokens, now);
+            let (delta, end) = active.accept(token, &self.shared.eos_tokens, now);
             deltas.extend(delta.map(|d| active.delta(d)));
             if let Some(reason) = end {
                 self.ended.push(active.finished(reason, now));
                 self.counts.finished += 1;
-                self.scheduler.finish(id);
+                self.scheduler.finish(id)?;
                 self.requests.remove(&id);
             }
         }
         self.shared.queue.push(deltas);
+        Ok(())
     }
 
     /// Sends the terminal events of this turn; by now the pages are free and the counters right.
@@ -264,20 +284,20 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        let pages = self.scheduler.statistics();
+        let pages = self.scheduler.stats();
         let statistics = Statistics {
-            running: pages.running,
-            waiting: pages.waiting,
-            cached_tokens: pages.cached_tokens,
+            running: pages.running as u64,
+            waiting: pages.waiting as u64,
+            cached_tokens: pages.prefix_tokens,
             prefix_hits: pages.prefix_hits,
             preemptions: pages.preemptions,
-            blocks_total: pages.blocks_total,
-            blocks_free: pages.blocks_free,
-            blocks_cached: pages.blocks_cached,
-            blocks_in_use: pages.blocks_in_use,
-            blocks_allocated: pages.blocks_allocated,
-            blocks_shared: pages.blocks_shared,
-            blocks_evicted: pages.blocks_evicted,
+            blocks_total: u64::from(pages.blocks.total),
+            blocks_free: u64::from(pages.blocks.free),
+            blocks_cached: u64::from(pages.blocks.cached),
+            blocks_in_use: u64::from(pages.blocks.in_use),
+            blocks_allocated: pages.blocks.allocated,
+            blocks_shared: pages.shared_blocks,
+            blocks_evicted: pages.blocks.evicted,
             memory: self.runner.memory(),
             ..self.counts
         };
@@ -288,6 +308,7 @@ impl Worker {
     /// goes on with those that come next.
     fn start_afresh(&mut self, error: &Error) -> Result<()> {
         self.in_flight = 0;
+        // Every sequence it names is one of the requests failed below.
         self.scheduler.reset();
         for active in std::mem::take(&mut self.requests).into_values() {
             self.fail(&active, error.clone());

@@ -78,7 +78,7 @@ pub unsafe extern "C" fn quire_engine_detokenize(
             let ids = guard::slice(tokens, token_count, "tokens")?;
             let skip_special = guard::flag(skip_special, "skip_special")?;
             engine.inner().check_tokens(ids, "tokens")?;
-            let decoded = engine.inner().tokenizer_for_text()?.decode(ids, skip_special)?;
+            let decoded = engine.inner().tokenizer_for_text()?.decode(ids, skip_special);
             copy_out(decoded.as_bytes(), text.cast::<u8>(), capacity, "text")?;
             text_len.write(decoded.len());
         }

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod engine;
 pub mod error;
 pub mod ffi;
+pub mod kernels;
 pub mod log;
 pub mod model;
 pub mod sampling;

@@ -58,13 +58,10 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
 macro_rules! error {
     ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Error, format_args!($($arg)*)) };
 }
-macro_rules! warning {
-    ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Warning, format_args!($($arg)*)) };
-}
 macro_rules! info {
     ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Info, format_args!($($arg)*)) };
 }
-pub(crate) use {error, info, warning};
+pub(crate) use {error, info};
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +80,7 @@ mod tests {
         let lines = Arc::new(Lines(Mutex::new(Vec::new())));
         set_sink(Some(lines.clone()), Level::Warning);
         error!("test-log {}", 1);
-        warning!("test-log 2");
+        write(Level::Warning, format_args!("test-log 2"));
         info!("test-log 3");
         set_sink(None, Level::Debug);
         error!("test-log 4");

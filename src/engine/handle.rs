@@ -83,7 +83,9 @@ impl Engine {
         };
         Err(Error::new(
             Status::PromptTooLong,
-            format!("the prompt has {prompt} tokens and max_tokens is {max_tokens}; {what} holds {limit} tokens"),
+            format!(
+                "the prompt has {prompt} tokens and max_tokens is {max_tokens}; {what} holds {limit} tokens"
+            ),
         ))
     }
 
@@ -140,7 +142,10 @@ impl Engine {
     /// Ends the engine's work and waits until every request has had its terminal event.
     pub fn shutdown(&self, mode: Shutdown) -> Result<()> {
         if in_callback() {
-            return Err(Error::new(Status::InvalidState, "shutdown would wait for the callback it is called from"));
+            return Err(Error::new(
+                Status::InvalidState,
+                "shutdown would wait for the callback it is called from",
+            ));
         }
         self.begin_shutdown(mode);
         self.shared.ended.wait();
@@ -170,7 +175,10 @@ impl Engine {
     /// The model's tokenizer, for a call that cannot do without.
     pub fn tokenizer_for_text(&self) -> Result<&Tokenizer> {
         self.tokenizer().ok_or_else(|| {
-            Error::new(Status::TokenizerMissing, "the model has no tokenizer; it takes and gives token ids only")
+            Error::new(
+                Status::TokenizerMissing,
+                "the model has no tokenizer; it takes and gives token ids only",
+            )
         })
     }
 

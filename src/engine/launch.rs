@@ -120,12 +120,16 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         let told = reports.send(Report::Progress(fraction, stage.to_owned(), answer));
         told.is_ok() && asked.recv().unwrap_or(false)
     };
-    let mut checked = |fraction: f32, stage: &str| {
-        if progress(fraction, stage) { Ok(()) } else { Err(Error::new(Status::Aborted, "loading was stopped by on_progress")) }
+    let check = |fraction: f32, stage: &str| {
+        if progress(fraction, stage) {
+            Ok(())
+        } else {
+            Err(Error::new(Status::Aborted, "loading was stopped by on_progress"))
+        }
     };
-    checked(0.0, "finding the model")?;
+    check(0.0, "finding the model")?;
     let files = model::locate(&options.model)?;
-    checked(0.0, "reading the tokenizer")?;
+    check(0.0, "reading the tokenizer")?;
     let tokenizer = Tokenizer::load(&files)?.map(Arc::new);
     let load = LoadOptions {
         max_sequences: options.max_sequences as usize,

@@ -72,7 +72,10 @@ impl EngineOptions {
             )));
         }
         if !self.block_tokens.is_power_of_two() {
-            return Err(Error::argument(format!("block_tokens is {}, want a power of two", self.block_tokens)));
+            return Err(Error::argument(format!(
+                "block_tokens is {}, want a power of two",
+                self.block_tokens
+            )));
         }
         Ok(())
     }

@@ -54,7 +54,10 @@ impl Registry {
         if state.untaken >= self.limit {
             return Err(Error::new(
                 Status::QueueFull,
-                format!("{} requests are live or have untaken events; the limit is {}", state.untaken, self.limit),
+                format!(
+                    "{} requests are live or have untaken events; the limit is {}",
+                    state.untaken, self.limit
+                ),
             ));
         }
         state.last_id += 1;

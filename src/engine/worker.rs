@@ -214,7 +214,8 @@ impl Worker {
         let plan = self.scheduler.plan(now)?;
         for id in plan.expired {
             if let Some(active) = self.requests.remove(&id) {
-                let error = Error::new(Status::DeadlineExceeded, "the request's deadline passed before it was done");
+                let error =
+                    Error::new(Status::DeadlineExceeded, "the request's deadline passed before it was done");
                 self.fail(&active, error);
             }
         }
@@ -325,6 +326,7 @@ impl Worker {
 
 /// Turns a panic into an error.
 pub(super) fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(f))
-        .unwrap_or_else(|panic| Err(Error::internal(format!("panic on the engine's thread: {}", panic_message(&*panic)))))
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        Err(Error::internal(format!("panic on the engine's thread: {}", panic_message(&*panic))))
+    })
 }

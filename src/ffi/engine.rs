@@ -7,8 +7,9 @@ use super::error::{quire_error, quire_status};
 use super::event::{OwnedEvent, quire_event};
 use super::guard;
 use super::info::{quire_model_info, quire_statistics};
+use super::log::quire_release_fn;
 use super::options::{
-    QUIRE_WEIGHTS_AS_STORED, QUIRE_WEIGHTS_AUTO, QUIRE_WEIGHTS_FLOAT32, quire_engine_options, quire_release_fn,
+    QUIRE_WEIGHTS_AS_STORED, QUIRE_WEIGHTS_AUTO, QUIRE_WEIGHTS_FLOAT32, quire_engine_options,
 };
 use super::request::quire_request_options;
 use crate::engine::{Engine, EngineOptions, Event, EventHandler, Shutdown};
@@ -120,12 +121,15 @@ fn weight_format(value: i32) -> Result<WeightFormat> {
 ///
 /// # Safety
 /// As for `quire_engine_create`.
-unsafe fn read_options(options: *const quire_engine_options) -> Result<(EngineOptions, Option<Box<dyn EventHandler>>)> {
+unsafe fn read_options(
+    options: *const quire_engine_options,
+) -> Result<(EngineOptions, Option<Box<dyn EventHandler>>)> {
     // SAFETY: passed on from the caller, field by field.
     unsafe {
         let options = guard::versioned(options, "options")?;
         let data = UserData { pointer: options.on_event_data, release: options.release_on_event_data };
-        let handler = options.on_event.map(|function| Box::new(Callback { function, data }) as Box<dyn EventHandler>);
+        let handler =
+            options.on_event.map(|function| Box::new(Callback { function, data }) as Box<dyn EventHandler>);
         if options.model.is_null() {
             return Err(Error::argument("model is NULL"));
         }
@@ -203,7 +207,9 @@ pub unsafe extern "C" fn quire_engine_shutdown(
         // SAFETY: the caller's contract above.
         let engine = unsafe { guard::reference(engine, "engine")? };
         let mode = match mode {
-            QUIRE_SHUTDOWN_DRAIN => Shutdown::Drain(u64::try_from(deadline_ms).ok().map(Duration::from_millis)),
+            QUIRE_SHUTDOWN_DRAIN => {
+                Shutdown::Drain(u64::try_from(deadline_ms).ok().map(Duration::from_millis))
+            }
             QUIRE_SHUTDOWN_CANCEL => Shutdown::Cancel,
             _ => return Err(Error::argument(format!("mode is {mode}, want one of QUIRE_SHUTDOWN_*"))),
         };

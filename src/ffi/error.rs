@@ -62,10 +62,7 @@ impl quire_error {
     pub(super) fn new(error: &Error) -> Self {
         // A message may quote a caller's bytes; C reads up to the first NUL.
         let bytes: Vec<u8> = error.message().bytes().filter(|b| *b != 0).collect();
-        quire_error {
-            status: error.status().code(),
-            message: CString::new(bytes).unwrap_or_default(),
-        }
+        quire_error { status: error.status().code(), message: CString::new(bytes).unwrap_or_default() }
     }
 }
 

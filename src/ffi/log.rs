@@ -4,9 +4,11 @@ use std::ffi::{c_char, c_void};
 
 use super::error::{quire_error, quire_status};
 use super::guard;
-use super::options::quire_release_fn;
 use crate::error::Error;
 use crate::log::{self, Level};
+
+/// Called once when the library has no more use for a `user_data`, after the last callback that gets it.
+pub type quire_release_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// How important a log line is.
 pub type quire_log_level = i32;

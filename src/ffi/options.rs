@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_void};
 use super::error::{quire_error, quire_status};
 use super::event::quire_event;
 use super::guard;
+use super::log::quire_release_fn;
 use crate::engine::EngineOptions;
 
 /// How weights are held in memory.
@@ -28,9 +29,6 @@ pub type quire_event_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, ev
 /// anything else to stop: create then fails with `QUIRE_ABORTED`.
 pub type quire_progress_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, fraction: f32, stage: *const c_char) -> i32>;
-
-/// Called once when the library has no more use for a `user_data`, after the last callback that gets it.
-pub type quire_release_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// What an engine is made of. Fill with `quire_engine_options_init`, then set `model` and what else you
 /// like. Everything is copied during `quire_engine_create`.
@@ -91,24 +89,29 @@ pub unsafe extern "C" fn quire_engine_options_init(
         let defaults = EngineOptions::default();
         // SAFETY: the caller vouches for `struct_size` writable bytes.
         unsafe {
-            guard::init_struct(options, struct_size, "options", quire_engine_options {
+            guard::init_struct(
+                options,
                 struct_size,
-                model: std::ptr::null(),
-                model_len: 0,
-                max_sequences: defaults.max_sequences,
-                max_waiting: defaults.max_waiting,
-                max_context: 0,
-                max_step_tokens: defaults.max_step_tokens,
-                block_tokens: defaults.block_tokens,
-                weight_format: QUIRE_WEIGHTS_AUTO,
-                cache_bytes: 0,
-                disable_prefix_sharing: 0,
-                on_event: None,
-                on_event_data: std::ptr::null_mut(),
-                release_on_event_data: None,
-                on_progress: None,
-                on_progress_data: std::ptr::null_mut(),
-            })
+                "options",
+                quire_engine_options {
+                    struct_size,
+                    model: std::ptr::null(),
+                    model_len: 0,
+                    max_sequences: defaults.max_sequences,
+                    max_waiting: defaults.max_waiting,
+                    max_context: 0,
+                    max_step_tokens: defaults.max_step_tokens,
+                    block_tokens: defaults.block_tokens,
+                    weight_format: QUIRE_WEIGHTS_AUTO,
+                    cache_bytes: 0,
+                    disable_prefix_sharing: 0,
+                    on_event: None,
+                    on_event_data: std::ptr::null_mut(),
+                    release_on_event_data: None,
+                    on_progress: None,
+                    on_progress_data: std::ptr::null_mut(),
+                },
+            )
         }
     })
 }

@@ -74,27 +74,32 @@ pub unsafe extern "C" fn quire_request_options_init(
         let sampling = SamplingParams::default();
         // SAFETY: the caller vouches for `struct_size` writable bytes.
         unsafe {
-            guard::init_struct(options, struct_size, "options", quire_request_options {
+            guard::init_struct(
+                options,
                 struct_size,
-                prompt: std::ptr::null(),
-                prompt_len: 0,
-                prompt_tokens: std::ptr::null(),
-                prompt_token_count: 0,
-                max_tokens: crate::engine::DEFAULT_MAX_TOKENS,
-                temperature: sampling.temperature,
-                top_k: sampling.top_k,
-                top_p: sampling.top_p,
-                min_p: sampling.min_p,
-                seed: guard::fresh_seed(),
-                stop_tokens: std::ptr::null(),
-                stop_token_count: 0,
-                ignore_eos: 0,
-                priority: 0,
-                timeout_ms: 0,
-                cache_salt: std::ptr::null(),
-                cache_salt_len: 0,
-                tag: std::ptr::null_mut(),
-            })
+                "options",
+                quire_request_options {
+                    struct_size,
+                    prompt: std::ptr::null(),
+                    prompt_len: 0,
+                    prompt_tokens: std::ptr::null(),
+                    prompt_token_count: 0,
+                    max_tokens: crate::engine::DEFAULT_MAX_TOKENS,
+                    temperature: sampling.temperature,
+                    top_k: sampling.top_k,
+                    top_p: sampling.top_p,
+                    min_p: sampling.min_p,
+                    seed: guard::fresh_seed(),
+                    stop_tokens: std::ptr::null(),
+                    stop_token_count: 0,
+                    ignore_eos: 0,
+                    priority: 0,
+                    timeout_ms: 0,
+                    cache_salt: std::ptr::null(),
+                    cache_salt_len: 0,
+                    tag: std::ptr::null_mut(),
+                },
+            )
         }
     })
 }
@@ -108,7 +113,9 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
     unsafe {
         let options = guard::versioned(options, "request")?;
         let prompt = match (options.prompt.is_null(), options.prompt_tokens.is_null()) {
-            (false, true) => Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned()),
+            (false, true) => {
+                Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned())
+            }
             (true, false) => Prompt::Tokens(
                 guard::slice(options.prompt_tokens, options.prompt_token_count, "prompt_tokens")?.to_vec(),
             ),
@@ -132,7 +139,8 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
                 0 => None,
                 ms => Some(std::time::Duration::from_millis(ms)),
             },
-            cache_salt: guard::slice(options.cache_salt.cast::<u8>(), options.cache_salt_len, "cache_salt")?.to_vec(),
+            cache_salt: guard::slice(options.cache_salt.cast::<u8>(), options.cache_salt_len, "cache_salt")?
+                .to_vec(),
             tag: options.tag as usize,
         })
     }

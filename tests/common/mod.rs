@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quire::engine::{Engine, EngineOptions, Event, EventKind, FinishReason, Prompt, RequestId, RequestOptions};
+use quire::engine::{
+    Engine, EngineOptions, Event, EventKind, FinishReason, Prompt, RequestId, RequestOptions,
+};
 use quire::error::{Error, Status};
 
 /// A model directory in a temporary folder, gone when dropped.
@@ -47,11 +49,7 @@ pub fn create(options: EngineOptions) -> Engine {
 }
 
 pub fn tokens(prompt: &[u32], max_tokens: u32) -> RequestOptions {
-    RequestOptions {
-        max_tokens,
-        ignore_eos: true,
-        ..RequestOptions::new(Prompt::Tokens(prompt.to_vec()))
-    }
+    RequestOptions { max_tokens, ignore_eos: true, ..RequestOptions::new(Prompt::Tokens(prompt.to_vec())) }
 }
 
 /// How a request ended, and all it said before.

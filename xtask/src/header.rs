@@ -30,7 +30,9 @@ pub fn run(check: bool) -> Result {
             return Ok(());
         }
         let line = committed.lines().zip(fresh.lines()).take_while(|(a, b)| a == b).count() + 1;
-        return Err(format!("include/quire.h differs from src/ffi from line {line} on: run `make header` and commit it"));
+        return Err(format!(
+            "include/quire.h differs from src/ffi from line {line} on: run `make header` and commit it"
+        ));
     }
     std::fs::write(&path, fresh).map_err(|e| format!("{}: {e}", path.display()))?;
     println!("wrote include/quire.h");
@@ -107,7 +109,8 @@ fn order<'a>(items: &[&'a str], rust: &str) -> Vec<&'a str> {
     });
     for other in others {
         ordered.push(other);
-        ordered.extend(constants.iter().filter(|c| value_of(c).is_some_and(|name| is_typedef_of(other, &name))));
+        ordered
+            .extend(constants.iter().filter(|c| value_of(c).is_some_and(|name| is_typedef_of(other, &name))));
     }
     ordered
 }

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod header;
 mod mlx;
 mod pip;
 mod runtime;
@@ -17,6 +18,7 @@ usage: cargo xtask <command>
   setup      check the tools, and on Linux put MLX together under .mlx/
              MLX=cuda      use the CUDA build of MLX at run time
              BLAS=reference  keep the BLAS that MLX's wheel carries
+  header     write include/quire.h from src/ffi; with --check only compare
 ";
 
 /// Every command ends in this: nothing, or a message for a person.
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["setup"] => setup::run(),
+        ["header"] => header::run(false),
+        ["header", "--check"] => header::run(true),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

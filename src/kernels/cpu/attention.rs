@@ -102,7 +102,8 @@ pub fn paged_attention(
     let (keys, values) = (&*keys, &*values);
     threads.run(parts.len(), &|part| {
         let (r, kv_head, tokens) = &parts[part];
-        let job = Job { shape, row: &rows[*r], kv_head: *kv_head, keys, values, queries: &queries, out: &out };
+        let job =
+            Job { shape, row: &rows[*r], kv_head: *kv_head, keys, values, queries: &queries, out: &out };
         attend(&job, tokens.clone());
     });
 }
@@ -121,7 +122,9 @@ fn write_pages(
     let block_span = shape.kv_heads * head_span;
     let positions: Vec<(usize, usize)> = rows
         .iter()
-        .flat_map(|row| (0..row.tokens.len()).map(|i| row.start + i).map(|p| (row.table[p / size] as usize, p % size)))
+        .flat_map(|row| {
+            (0..row.tokens.len()).map(|i| row.start + i).map(|p| (row.table[p / size] as usize, p % size))
+        })
         .collect();
     assert_eq!(positions.len() * shape.heads * dim, queries.len(), "rows cover the step's tokens in order");
     let scattered = Scattered::new(&mut queries);
@@ -190,7 +193,9 @@ fn attend(job: &Job<'_>, tokens: Range<usize>) {
     let queries: Vec<(usize, usize)> = tokens
         .flat_map(|t| {
             let position = job.row.start + t - job.row.tokens.start;
-            (0..group).map(move |g| ((t * job.shape.heads + job.kv_head * group + g) * job.shape.head_dim, position))
+            (0..group).map(move |g| {
+                ((t * job.shape.heads + job.kv_head * group + g) * job.shape.head_dim, position)
+            })
         })
         .collect();
     queries.chunks(TILE).for_each(|tile| attend_tile(job, tile));
@@ -332,8 +337,11 @@ mod tests {
                 let at = |s: usize| (s * shape.kv_heads + kv) * dim;
                 let scores: Vec<f64> = (0..=t)
                     .map(|s| {
-                        let dot: f64 =
-                            query.iter().zip(&k[at(s)..][..dim]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                        let dot: f64 = query
+                            .iter()
+                            .zip(&k[at(s)..][..dim])
+                            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                            .sum();
                         (dot * f64::from(shape.scale)).exp()
                     })
                     .collect();
@@ -426,7 +434,12 @@ mod tests {
             let case = Case::new(shape(heads, kv_heads, dim, size), 50);
             let table: Vec<u32> = (0..50u32.div_ceil(size as u32)).map(|i| (i * 7 + 3) % 53).collect();
             let got = case.run(&[50], &table, 53);
-            let want = reference(&case.shape, &case.rotated(&case.q, heads), &case.rotated(&case.k, kv_heads), &case.v);
+            let want = reference(
+                &case.shape,
+                &case.rotated(&case.q, heads),
+                &case.rotated(&case.k, kv_heads),
+                &case.v,
+            );
             for (got, want) in got.iter().zip(want) {
                 assert!((f64::from(*got) - want).abs() < 1e-5, "{got} {want}");
             }

@@ -59,7 +59,10 @@ mod tests {
 
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
         (0..count as u32)
-            .map(|i| ((i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0) * 3.0)
+            .map(|i| {
+                ((i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+                    * 3.0
+            })
             .collect()
     }
 

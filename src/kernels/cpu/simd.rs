@@ -148,7 +148,9 @@ pub(super) mod x86 {
         }
         #[inline(always)]
         fn from_bytes(bytes: &[u8; LANES]) -> Self {
-            Avx512(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))) })
+            Avx512(unsafe {
+                _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast())))
+            })
         }
         #[inline(always)]
         fn from_nibbles(bytes: &[u8; LANES]) -> (Self, Self) {
@@ -209,7 +211,8 @@ pub(super) mod x86 {
         fn from_nibbles(bytes: &[u8; LANES]) -> (Self, Self) {
             unsafe {
                 let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
-                let (first, second) = (_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
+                let (first, second) =
+                    (_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
                 let mask = _mm256_set1_epi32(15);
                 let low = |v| _mm256_cvtepi32_ps(_mm256_and_si256(v, mask));
                 let high = |v| _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(v));

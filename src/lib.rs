@@ -6,6 +6,8 @@ pub mod error;
 pub mod ffi;
 pub mod kernels;
 pub mod log;
+#[cfg(feature = "mlx")]
+pub mod mlx;
 pub mod model;
 pub mod sampling;
 pub mod scheduler;

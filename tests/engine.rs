@@ -1,13 +1,13 @@
 //! The engine on the mock model: life cycle, events, cancel, failure. `tests/batching.rs` has the rest.
 #![cfg(not(feature = "mlx"))]
 
-mod common;
+mod harness;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use common::{Answer, Collector, End, TestModel, assert_all_pages_back, create, run, run_one, tokens};
+use harness::{Answer, Collector, End, TestModel, assert_all_pages_back, create, run, run_one, tokens};
 use quire::engine::{
     Engine, EngineOptions, Event, EventHandler, EventKind, FinishReason, Prompt, RequestOptions, Shutdown,
 };

@@ -6,7 +6,10 @@
 
 pub mod hash;
 pub mod index;
+mod layout;
 mod manager;
+#[cfg(feature = "mlx")]
+pub mod pages;
 pub mod pool;
 mod table;
 #[cfg(test)]
@@ -14,6 +17,7 @@ mod tests;
 
 pub use hash::{BlockHashes, ChainHash};
 pub use index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
+pub use layout::{PageLayout, contiguous};
 pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SIZE};
 pub use pool::{Allocated, BlockPool};
 pub use table::BlockTable;

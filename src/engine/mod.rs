@@ -21,6 +21,8 @@ mod dispatcher;
 mod event;
 mod handle;
 mod launch;
+#[cfg(feature = "mlx")]
+pub mod mlx_runner;
 pub mod mock;
 mod options;
 mod queue;

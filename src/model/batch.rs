@@ -57,7 +57,7 @@ impl Batch {
         let mut outputs = Vec::new();
         for row in rows {
             let start = row.start as usize;
-            tokens.extend((start..start + row.input_len()).map(|position| (position, row.blocks.as_slice())));
+            tokens.extend((start..start + row.input_len()).map(|position| (position, &*row.blocks)));
             if row.samples {
                 outputs.push(tokens.len() as u32 - 1);
             }
@@ -101,7 +101,7 @@ fn fill_up(rows: usize) -> usize {
 fn many(rows: &[Row], pages: &Pages, dtype: Dtype) -> Result<Group> {
     let contexts: Vec<usize> = rows.iter().map(|row| row.start as usize + 1).collect();
     let longest = contexts.iter().copied().max().unwrap_or(1);
-    let tables: Vec<&[BlockId]> = rows.iter().map(|row| row.blocks.as_slice()).collect();
+    let tables: Vec<&[BlockId]> = rows.iter().map(|row| &*row.blocks).collect();
     let mask = if contexts.iter().all(|&context| context == longest) {
         None
     } else {

@@ -66,3 +66,39 @@ impl Budget {
         Ok(PageLayout { kv_heads, num_blocks, block_size: self.block_size, head_dim })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(cache_bytes: Option<u64>, available: u64) -> Result<PageLayout> {
+        let config = ModelConfig::from_json(
+            r#"{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+                "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 10, "rms_norm_eps": 1e-5}"#,
+        )?;
+        let budget =
+            Budget { block_size: 16, max_context: 100, element_bytes: 4, cache_bytes, available, share: 4 };
+        budget.layout(&config)
+    }
+
+    /// 2 layers of 2 + 2 heads of 16 elements of 4 bytes, 16 tokens.
+    const BLOCK: u64 = 2 * 4 * 16 * 4 * 16;
+
+    #[test]
+    fn bytes_asked_for_are_not_exceeded() {
+        assert_eq!(budget(Some(11 * BLOCK - 1), 0).unwrap().num_blocks, 9);
+        assert_eq!(budget(Some(11 * BLOCK), 0).unwrap().total_blocks(), 11);
+        let e = budget(Some(BLOCK), u64::MAX).unwrap_err();
+        assert_eq!(e.status(), Status::InvalidArgument);
+        assert!(e.message().contains("cache"), "{e}");
+    }
+
+    #[test]
+    fn unasked_a_share_of_what_is_left_up_to_a_few_contexts() {
+        assert_eq!(budget(None, 4 * 6 * BLOCK).unwrap().num_blocks, 5);
+        // 100 tokens are 7 blocks.
+        assert_eq!(budget(None, u64::MAX / 2).unwrap().num_blocks, 28);
+        assert_eq!(budget(None, 0).unwrap_err().status(), Status::OutOfMemory);
+        assert!(budget(Some(u64::MAX), 0).unwrap().slots() <= i32::MAX as usize);
+    }
+}

@@ -6,6 +6,7 @@ use super::gguf::Gguf;
 use super::locate::ModelFiles;
 use super::tensors::{Manifest, TensorIndex};
 use super::{ModelConfig, from_gguf};
+use crate::engine::mock::MockOptions;
 use crate::error::{Error, Result, Status};
 
 /// The largest `config.json` read.
@@ -20,6 +21,8 @@ pub struct Checkpoint {
     pub manifest: Manifest,
     /// The file's header, if it is a GGUF file.
     pub gguf: Option<Gguf>,
+    /// The `mock` object of `config.json`, for builds without MLX.
+    mock: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Checkpoint {
@@ -34,16 +37,42 @@ impl Checkpoint {
                     ModelConfig::from_json(&text).map_err(|e| e.within(directory.config.display()))?;
                 let index = TensorIndex::from_safetensors(&directory.shards)?;
                 let manifest = Manifest::check(&config, index)?;
-                Ok(Checkpoint { config, manifest, gguf: None })
+                let mock = mock_object(&text).map_err(|e| e.within(directory.config.display()))?;
+                Ok(Checkpoint { config, manifest, gguf: None, mock })
             }
             ModelFiles::Gguf(path) => {
                 let gguf = Gguf::open(path)?;
                 let config = from_gguf::config(&gguf)?;
                 let manifest = Manifest::check(&config, from_gguf::tensors(&gguf)?)?;
-                Ok(Checkpoint { config, manifest, gguf: Some(gguf) })
+                Ok(Checkpoint { config, manifest, gguf: Some(gguf), mock: serde_json::Map::new() })
             }
         }
     }
+
+    /// How the mock runner behaves in this model's place: as the `mock` object of `config.json` says, with
+    /// the model's own vocabulary and end token where it does not.
+    ///
+    /// Errors: `ModelInvalid` naming a field of that object.
+    pub fn mock_options(&self) -> Result<MockOptions> {
+        let mut object = self.mock.clone();
+        let vocab = self.config.vocab_size as u32;
+        object.entry("vocab_size").or_insert(vocab.into());
+        let eos = self.config.eos_token_ids.first().copied().unwrap_or(vocab - 1);
+        object.entry("eos_token").or_insert(eos.into());
+        serde_json::from_value(object.into())
+            .map_err(|e| Error::model(format!("config.json: field 'mock': {e}")))
+    }
+}
+
+/// The `mock` object of a `config.json`; empty if there is none.
+fn mock_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>> {
+    #[derive(serde::Deserialize)]
+    struct Root {
+        #[serde(default)]
+        mock: serde_json::Map<String, serde_json::Value>,
+    }
+    let root: Root = serde_json::from_str(text).map_err(|e| Error::model(format!("field 'mock': {e}")))?;
+    Ok(root.mock)
 }
 
 fn read_text(path: &Path) -> Result<String> {

@@ -2,6 +2,7 @@
 //! in their place).
 
 use super::Checkpoint;
+use super::budget::Budget;
 use super::info::ModelInfo;
 use super::locate::ModelFiles;
 use crate::engine::Runner;
@@ -97,10 +98,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
     let max_context = options.max_context.map_or(own, |asked| asked.min(own));
     info.max_context = max_context as u32;
     info.block_size = options.block_size as u32;
-    #[cfg(feature = "mlx")]
     let runner = run_on(&checkpoint, options, max_context, &mut info, progress)?;
-    #[cfg(not(feature = "mlx"))]
-    let runner = super::mock::run_on(files, options, &mut info, progress)?;
     // A context the pool cannot hold alone could never finish.
     info.max_context = info.max_context.min(info.num_blocks.saturating_mul(info.block_size));
     if !progress(1.0, "ready") {
@@ -109,6 +107,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
     Ok(Loaded { runner, info })
 }
 
+/// Loads the weights into MLX and makes the page pool.
 #[cfg(feature = "mlx")]
 fn run_on(
     checkpoint: &Checkpoint,
@@ -117,7 +116,6 @@ fn run_on(
     info: &mut ModelInfo,
     progress: Progress<'_>,
 ) -> Result<Box<dyn Runner>> {
-    use super::budget::Budget;
     use super::weights::Weights;
     use crate::engine::mlx_runner::{MlxRunner, Shape};
     use crate::mlx::{Device, Dtype};
@@ -161,3 +159,39 @@ fn run_on(
 /// Freed memory that MLX keeps for the next step on a CPU, in bytes.
 #[cfg(feature = "mlx")]
 const CPU_CACHE: usize = 32 << 20;
+
+/// The mock runner in the model's place: it answers to the same vocabulary, with pages of the same shape.
+#[cfg(not(feature = "mlx"))]
+fn run_on(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    max_context: usize,
+    info: &mut ModelInfo,
+    progress: Progress<'_>,
+) -> Result<Box<dyn Runner>> {
+    use crate::engine::mock::MockRunner;
+
+    if !progress(0.5, "loading weights") {
+        return Err(super::aborted());
+    }
+    let config = &checkpoint.config;
+    let budget = Budget {
+        block_size: options.block_size,
+        max_context,
+        element_bytes: 4,
+        cache_bytes: options.cache_bytes,
+        available: MOCK_MEMORY,
+        share: 1,
+    };
+    let layout = budget.layout(config)?;
+    info.num_blocks = layout.num_blocks as u32;
+    info.weight_bytes = checkpoint.manifest.stored_bytes;
+    info.device = "mock".into();
+    let mock = checkpoint.mock_options()?;
+    let runner = MockRunner::new(mock, info.num_blocks, info.block_size, options.max_sequences)?;
+    Ok(Box::new(runner))
+}
+
+/// What the mock's device has left, in bytes.
+#[cfg(not(feature = "mlx"))]
+const MOCK_MEMORY: u64 = 1 << 30;

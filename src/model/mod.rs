@@ -6,7 +6,6 @@
 mod arch;
 #[cfg(feature = "mlx")]
 pub mod batch;
-#[cfg(feature = "mlx")]
 mod budget;
 mod checkpoint;
 mod config;
@@ -18,8 +17,6 @@ pub mod layers;
 mod llama;
 pub mod load;
 pub mod locate;
-#[cfg(not(feature = "mlx"))]
-mod mock;
 pub mod tensors;
 #[cfg(feature = "mlx")]
 pub mod weights;

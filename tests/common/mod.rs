@@ -1,133 +1,167 @@
-//! What the engine tests share: a mock model on disk, and ways to drain an engine.
-
-// Each test program uses its own part of this.
+//! Drives a runner by steps, without scheduler or engine.
 #![allow(dead_code)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use quire::engine::{
-    Engine, EngineOptions, Event, EventKind, FinishReason, Prompt, RequestId, RequestOptions,
-};
-use quire::error::{Error, Status};
+use quire::cache::BlockId;
+use quire::model::load::{LoadOptions, Loaded, WeightFormat, load};
+use quire::model::locate::locate;
+use quire::sampling::SamplingParams;
+use quire::scheduler::{BlockCopy, Row, RowInput, SequenceId, Step};
+use serde::Deserialize;
 
-/// A model directory in a temporary folder, gone when dropped.
-pub struct TestModel(tempfile::TempDir);
-
-impl TestModel {
-    /// A copy of `tests/data/mock-model` whose config.json has this "mock" object.
-    pub fn new(mock: serde_json::Value) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mock-model");
-        for entry in std::fs::read_dir(source).unwrap() {
-            let path = entry.unwrap().path();
-            std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
-        }
-        let config = dir.path().join("config.json");
-        let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
-        value["mock"] = mock;
-        std::fs::write(&config, value.to_string()).unwrap();
-        TestModel(dir)
-    }
-
-    pub fn path(&self) -> PathBuf {
-        self.0.path().to_owned()
-    }
-
-    pub fn options(&self) -> EngineOptions {
-        EngineOptions { model: self.0.path().to_str().unwrap().to_owned(), ..EngineOptions::default() }
-    }
-
-    pub fn engine(&self) -> Engine {
-        create(self.options())
-    }
+/// What `make_tiny_llama.py` wrote.
+#[derive(Deserialize)]
+pub struct Expected {
+    pub cases: Vec<Case>,
 }
 
-pub fn create(options: EngineOptions) -> Engine {
-    Engine::create(options, None, &mut |_, _| true).unwrap()
-}
-
-pub fn tokens(prompt: &[u32], max_tokens: u32) -> RequestOptions {
-    RequestOptions { max_tokens, ignore_eos: true, ..RequestOptions::new(Prompt::Tokens(prompt.to_vec())) }
-}
-
-/// How a request ended, and all it said before.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    pub text: String,
+#[derive(Deserialize, Clone)]
+pub struct Case {
+    pub prompt: Vec<u32>,
+    pub logits: Vec<f32>,
     pub tokens: Vec<u32>,
-    pub end: End,
-    pub cached_tokens: u32,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum End {
-    Finished(FinishReason),
-    Cancelled,
-    Failed(Error),
+pub fn tiny_llama() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny-llama")
 }
 
-impl Answer {
-    pub fn status(&self) -> Option<Status> {
-        match &self.end {
-            End::Failed(error) => Some(error.status()),
-            _ => None,
+pub fn expected() -> Vec<Case> {
+    let expected: Expected = serde_json::from_str(include_str!("../data/tiny-llama/expected.json")).unwrap();
+    assert!(!expected.cases.is_empty());
+    expected.cases
+}
+
+pub fn load_tiny(weight_format: WeightFormat, cache_bytes: u64) -> Loaded {
+    let options = LoadOptions {
+        max_sequences: 16,
+        cache_bytes: Some(cache_bytes),
+        weight_format,
+        ..LoadOptions::default()
+    };
+    let files = locate(tiny_llama().to_str().unwrap()).unwrap();
+    load(&files, &options, &mut |_, _| true).unwrap()
+}
+
+/// A sequence as a scheduler would hold it.
+pub struct Sequence {
+    pub id: SequenceId,
+    pub prompt: Vec<u32>,
+    pub params: SamplingParams,
+    pub blocks: Vec<BlockId>,
+    /// Tokens in its pages, or on their way there.
+    pub computed: usize,
+    /// Tokens it has sampled, as far as launched.
+    pub sampled: usize,
+    pub tokens: Vec<u32>,
+}
+
+/// Builds steps for sequences and runs them.
+pub struct Driver {
+    pub loaded: Loaded,
+    pub free: Vec<BlockId>,
+    pub sequences: Vec<Sequence>,
+    slots: HashMap<SequenceId, u32>,
+}
+
+impl Driver {
+    /// Blocks are handed out in an order that leaves hardly two neighbours together if `scattered`.
+    pub fn new(loaded: Loaded, scattered: bool) -> Driver {
+        let n = loaded.info.num_blocks;
+        let mut free: Vec<BlockId> = (0..n).rev().collect();
+        if scattered {
+            free.sort_by_key(|&b| b.wrapping_mul(2_654_435_761));
         }
+        Driver { loaded, free, sequences: Vec::new(), slots: HashMap::new() }
     }
-}
 
-/// Collects events by request, and insists that nothing follows a terminal one.
-#[derive(Default)]
-pub struct Collector {
-    open: HashMap<RequestId, (String, Vec<u32>)>,
-    pub answers: HashMap<RequestId, Answer>,
-}
+    pub fn add(&mut self, prompt: &[u32], params: SamplingParams) -> usize {
+        let id = 100 + self.sequences.len() as SequenceId;
+        self.slots.insert(id, (self.sequences.len() % 16) as u32);
+        self.sequences.push(Sequence {
+            id,
+            prompt: prompt.to_vec(),
+            params,
+            blocks: vec![],
+            computed: 0,
+            sampled: 0,
+            tokens: vec![],
+        });
+        self.sequences.len() - 1
+    }
 
-impl Collector {
-    pub fn add(&mut self, event: Event) {
-        let id = event.request;
-        assert!(!self.answers.contains_key(&id), "an event after the terminal one of request {id}");
-        let said = self.open.entry(id).or_default();
-        let (end, usage) = match event.kind {
-            EventKind::Delta(delta) => {
-                said.0.push_str(&delta.text);
-                said.1.extend(delta.tokens);
-                return;
+    /// The next row of a sequence: up to `chunk` prompt tokens, or one sampled token.
+    fn row(&mut self, index: usize, chunk: usize) -> Row {
+        let size = self.loaded.info.block_size as usize;
+        let sequence = &mut self.sequences[index];
+        let start = sequence.computed;
+        let left = sequence.prompt.len().saturating_sub(start);
+        let (input, end) = match left {
+            0 => (RowInput::Sampled, start + 1),
+            _ => {
+                let end = start + left.min(chunk);
+                (RowInput::Tokens(sequence.prompt[start..end].to_vec()), end)
             }
-            EventKind::Finished(reason, usage) => (End::Finished(reason), usage),
-            EventKind::Cancelled(usage) => (End::Cancelled, usage),
-            EventKind::Failed(error, usage) => (End::Failed(error), usage),
         };
-        let (text, tokens) = self.open.remove(&id).unwrap();
-        self.answers.insert(id, Answer { text, tokens, end, cached_tokens: usage.cached_tokens });
+        while sequence.blocks.len() < end.div_ceil(size) {
+            sequence.blocks.push(self.free.pop().unwrap());
+        }
+        let samples = end >= sequence.prompt.len();
+        let row = Row {
+            id: sequence.id,
+            slot: self.slots[&sequence.id],
+            input,
+            start: start as u32,
+            blocks: sequence.blocks.as_slice().into(),
+            samples,
+            sampled_before: sequence.sampled as u32,
+        };
+        sequence.computed = end;
+        sequence.sampled += usize::from(samples);
+        row
     }
 
-    /// Takes events until `count` requests have ended.
-    pub fn wait_for(&mut self, engine: &Engine, count: usize) {
-        while self.answers.len() < count {
-            // Generous: it only bounds how long a broken engine holds up the tests.
-            self.add(engine.wait(Some(Duration::from_secs(120))).unwrap());
+    /// Launches one step of these sequences.
+    pub fn launch(&mut self, who: &[usize], chunk: usize, copies: Vec<BlockCopy>) {
+        let mut rows: Vec<Row> = who.iter().map(|&i| self.row(i, chunk)).collect();
+        rows.sort_by_key(|row| row.input != RowInput::Sampled);
+        let params: Vec<Option<SamplingParams>> = rows
+            .iter()
+            .map(|row| {
+                let owner = self.sequences.iter().find(|s| s.id == row.id).unwrap();
+                row.samples.then(|| owner.params.clone())
+            })
+            .collect();
+        let params: Vec<Option<&SamplingParams>> = params.iter().map(Option::as_ref).collect();
+        self.loaded.runner.launch(&Step { rows, copies }, &params).unwrap();
+    }
+
+    pub fn collect(&mut self) {
+        for sampled in self.loaded.runner.collect().unwrap() {
+            let owner = self.sequences.iter_mut().find(|s| s.id == sampled.id).unwrap();
+            owner.tokens.push(sampled.token);
         }
     }
-}
 
-/// Runs these requests together and returns their answers in order.
-pub fn run(engine: &Engine, requests: Vec<RequestOptions>) -> Vec<Answer> {
-    let ids: Vec<RequestId> = requests.into_iter().map(|r| engine.submit(r).unwrap()).collect();
-    let mut collector = Collector::default();
-    collector.wait_for(engine, ids.len());
-    ids.iter().map(|id| collector.answers[id].clone()).collect()
-}
-
-/// Runs one request.
-pub fn run_one(engine: &Engine, request: RequestOptions) -> Answer {
-    run(engine, vec![request]).remove(0)
-}
-
-/// Asserts that no request holds a page.
-pub fn assert_all_pages_back(engine: &Engine) {
-    let s = engine.statistics();
-    assert_eq!(s.blocks_in_use, 0, "{s:?}");
-    assert_eq!(s.blocks_free + s.blocks_cached, s.blocks_total, "{s:?}");
+    /// Runs these sequences together until each has `count` tokens, one step ahead, and returns them.
+    pub fn run(&mut self, who: &[usize], chunk: usize, count: usize) -> Vec<Vec<u32>> {
+        let mut ahead = 0;
+        loop {
+            let rows: Vec<usize> =
+                who.iter().copied().filter(|&i| self.sequences[i].sampled < count).collect();
+            if rows.is_empty() {
+                break;
+            }
+            self.launch(&rows, chunk, vec![]);
+            ahead += 1;
+            if ahead > 1 {
+                self.collect();
+                ahead -= 1;
+            }
+        }
+        (0..ahead).for_each(|_| self.collect());
+        who.iter().map(|&i| self.sequences[i].tokens.clone()).collect()
+    }
 }

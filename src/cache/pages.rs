@@ -1,0 +1,190 @@
+//! Page storage: every layer's keys and values, in MLX arrays.
+//!
+//! Promises: a write changes the pool in place and never copies it, as long as no evaluation that reads
+//! the pool is still running when the write is evaluated (MLX writes into an input's memory only if
+//! nothing else holds it; this holds the pool by exactly one reference). Memory is taken as pages fill,
+//! on the CPU. What was never written reads as zeros.
+
+use mlx_rs::ops::{self, indexing};
+
+use super::{BlockCopy, BlockId, PageLayout, contiguous};
+use crate::error::{Error, Result};
+use crate::mlx::{Array, Dtype};
+
+/// The page pool of a model.
+pub struct Pages {
+    layout: PageLayout,
+    /// A pool per layer, `[slots, head_dim]`.
+    layers: Vec<Array>,
+}
+
+/// Which of a layer's pages to read, and how.
+pub enum Table {
+    /// Blocks that follow each other: a view.
+    Run {
+        /// The first token slot, in each head.
+        first: i32,
+        /// How many follow.
+        context: i32,
+    },
+    /// Any blocks: their rows in the pool, `[rows, heads, blocks]`, to be gathered.
+    Blocks {
+        /// Rows of the pool seen as blocks.
+        indices: Array,
+        /// Tokens to read of each row; at most `blocks * block_size`.
+        context: i32,
+    },
+}
+
+impl Pages {
+    /// A pool of zeros.
+    ///
+    /// Errors: `OutOfMemory`; `InvalidArgument` if it is larger than MLX can index.
+    pub fn new(layout: PageLayout, layers: usize, dtype: Dtype, on_gpu: bool) -> Result<Pages> {
+        let slots = i32::try_from(layout.slots())
+            .map_err(|_| Error::argument(format!("a cache of {} blocks is too large", layout.num_blocks)))?;
+        let mut pools = Vec::with_capacity(layers);
+        for _ in 0..layers {
+            let pool = ops::zeros_dtype(&[slots, layout.head_dim as i32], dtype)?;
+            pool.eval()?;
+            crate::mlx::return_zero_pages(&pool, on_gpu);
+            pools.push(pool);
+        }
+        Ok(Pages { layout, layers: pools })
+    }
+
+    /// How the pools are laid out.
+    pub fn layout(&self) -> &PageLayout {
+        &self.layout
+    }
+
+    /// Bytes of all pools.
+    pub fn bytes(&self) -> u64 {
+        self.layers.iter().map(|pool| pool.nbytes() as u64).sum()
+    }
+
+    /// The arrays a step changes, to evaluate with its result.
+    pub fn arrays(&self) -> &[Array] {
+        &self.layers
+    }
+
+    /// The rows of the pool that the tokens at these `(position, block table)` go to, all heads of the
+    /// first, then of the second, and so on: `[tokens * heads]`, what [`Pages::write`] wants.
+    pub fn slots<'a>(&self, tokens: impl Iterator<Item = (usize, &'a [BlockId])>) -> Result<Array> {
+        let mut slots = Vec::new();
+        for (position, blocks) in tokens {
+            for head in 0..self.layout.heads() {
+                let slot = self.layout.slot(head, blocks, position).ok_or_else(|| {
+                    Error::internal(format!(
+                        "position {position} is outside a table of {} blocks",
+                        blocks.len()
+                    ))
+                })?;
+                slots.push(slot as u32);
+            }
+        }
+        Ok(Array::from_slice(&slots, &[slots.len() as i32]))
+    }
+
+    /// How to read the first `context` tokens of a sequence.
+    pub fn table(&self, blocks: &[BlockId], context: usize) -> Table {
+        let used = &blocks[..context.div_ceil(self.layout.block_size).min(blocks.len())];
+        match contiguous(used) {
+            Some(first) => Table::Run {
+                first: (first as usize * self.layout.block_size) as i32,
+                context: context as i32,
+            },
+            None => self.tables(&[used], context),
+        }
+    }
+
+    /// How to read the first `context` tokens of several sequences; shorter ones are filled up with the
+    /// spare block.
+    pub fn tables(&self, rows: &[&[BlockId]], context: usize) -> Table {
+        let blocks = context.div_ceil(self.layout.block_size);
+        let mut indices = Vec::with_capacity(rows.len() * self.layout.heads() * blocks);
+        for row in rows {
+            for head in 0..self.layout.heads() {
+                for i in 0..blocks {
+                    let block = row.get(i).copied().unwrap_or(self.layout.spare_block());
+                    indices.push(self.layout.block(head, block) as u32);
+                }
+            }
+        }
+        let shape = [rows.len() as i32, self.layout.heads() as i32, blocks as i32];
+        Table::Blocks { indices: Array::from_slice(&indices, &shape), context: context as i32 }
+    }
+
+    /// Writes keys and values `[tokens, heads, head_dim]` into the slots of [`Pages::slots`].
+    pub fn write(&mut self, layer: usize, kv: &Array, slots: &Array) -> Result<()> {
+        let pool = self.pool(layer)?;
+        let updates = kv.reshape(&[-1, 1, self.layout.head_dim as i32])?;
+        let written = indexing::scatter_single(pool, slots, updates, 0)?;
+        self.layers[layer] = written;
+        Ok(())
+    }
+
+    /// Keys and values, both `[kv_heads, context, head_dim]`, with the table's rows in front if it has
+    /// several (`[rows, kv_heads, context, head_dim]`).
+    pub fn read(&self, layer: usize, table: &Table) -> Result<(Array, Array)> {
+        use mlx_rs::ops::indexing::TryIndexOp;
+        let pool = self.pool(layer)?;
+        let (heads, keys) = (self.layout.heads() as i32, self.layout.kv_heads as i32);
+        let (dim, size) = (self.layout.head_dim as i32, self.layout.block_size as i32);
+        match table {
+            Table::Run { first, context } => {
+                let by_head = pool.reshape(&[heads, -1, dim])?;
+                let run = *first..first + context;
+                let k = by_head.try_index((..keys, run.clone(), ..))?;
+                let v = by_head.try_index((keys.., run, ..))?;
+                Ok((k, v))
+            }
+            Table::Blocks { indices, context } => {
+                let rows = indices.dim(0);
+                let gathered = pool.reshape(&[-1, size * dim])?.take_axis(indices, 0)?;
+                if rows == 1 {
+                    let both = gathered.reshape(&[heads, -1, dim])?;
+                    let k = both.try_index((..keys, ..*context, ..))?;
+                    let v = both.try_index((keys.., ..*context, ..))?;
+                    return Ok((k, v));
+                }
+                let both = gathered.reshape(&[rows, heads, -1, dim])?;
+                let k = both.try_index((.., ..keys, ..*context, ..))?;
+                let v = both.try_index((.., keys.., ..*context, ..))?;
+                Ok((k, v))
+            }
+        }
+    }
+
+    /// Copies whole blocks, in every layer. A copied block's slots past the tokens that matter are not
+    /// read before they are written.
+    pub fn copy_blocks(&mut self, copies: &[BlockCopy]) -> Result<()> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let layout = self.layout;
+        if let Some(copy) = copies.iter().find(|c| c.from.max(c.to) as usize >= layout.num_blocks) {
+            return Err(Error::internal(format!("a copy from {} to {} leaves the pool", copy.from, copy.to)));
+        }
+        let rows = |pick: &dyn Fn(&BlockCopy) -> BlockId| {
+            let rows: Vec<u32> = copies
+                .iter()
+                .flat_map(|copy| (0..layout.heads()).map(|head| layout.block(head, pick(copy)) as u32))
+                .collect();
+            Array::from_slice(&rows, &[rows.len() as i32])
+        };
+        let (from, to) = (rows(&|copy| copy.from), rows(&|copy| copy.to));
+        let (dim, width) = (layout.head_dim as i32, (layout.block_size * layout.head_dim) as i32);
+        for pool in &mut self.layers {
+            let by_block = pool.reshape(&[-1, width])?;
+            let moved = by_block.take_axis(&from, 0)?.reshape(&[-1, 1, width])?;
+            let copied = indexing::scatter_single(&by_block, &to, moved, 0)?;
+            *pool = copied.reshape(&[-1, dim])?;
+        }
+        Ok(())
+    }
+
+    fn pool(&self, layer: usize) -> Result<&Array> {
+        self.layers.get(layer).ok_or_else(|| Error::internal(format!("there are no pages for layer {layer}")))
+    }
+}

@@ -1,0 +1,217 @@
+//! Runs steps on MLX.
+//!
+//! Promises: `launch` never waits for the tokens of the step it launches, and a step's sampled tokens go
+//! into the next one without leaving the device; the page pool is never copied, since the next step's
+//! writes are evaluated only after the last step's reads are done; nothing of a step that fails can
+//! write outside the pool, because ids are checked before the graph is built.
+
+use std::collections::VecDeque;
+
+use mlx_rs::ops::{self, indexing};
+use mlx_rs::transforms::async_eval;
+
+use super::{MemoryUse, Runner, Sampled};
+use crate::cache::PageLayout;
+use crate::cache::pages::Pages;
+use crate::error::{Error, Result};
+use crate::mlx::{self, Array, Device};
+use crate::model::Model;
+use crate::model::batch::Batch;
+use crate::sampling::{SamplingParams, device::sample};
+use crate::scheduler::{Row, RowInput, SequenceId, Step};
+
+/// A model, its pages, and the steps in flight. Lives on one thread.
+pub struct MlxRunner {
+    // Dropped before the device they live on.
+    model: Box<dyn Model>,
+    pages: Pages,
+    /// The token each slot sampled last, `[max_sequences]`, unsigned 32-bit.
+    last: Array,
+    in_flight: VecDeque<InFlight>,
+    shape: Shape,
+    weight_bytes: u64,
+    device: Device,
+}
+
+/// Sizes that ids are checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Slots for sequences.
+    pub max_sequences: usize,
+    /// Token ids are below this.
+    pub vocab_size: usize,
+    /// Layers that have pages.
+    pub layers: usize,
+}
+
+/// A launched step.
+struct InFlight {
+    /// The sequences that sample, in row order.
+    ids: Vec<SequenceId>,
+    /// Their tokens, or where none samples anything the step computes last.
+    result: Array,
+}
+
+impl MlxRunner {
+    /// Takes a loaded model and makes its page pool.
+    ///
+    /// Errors: `OutOfMemory`; `InvalidArgument` if the pool is larger than MLX can index.
+    pub fn new(
+        device: Device,
+        model: Box<dyn Model>,
+        layout: PageLayout,
+        shape: Shape,
+        weight_bytes: u64,
+    ) -> Result<MlxRunner> {
+        let (pages, last) = device.run(|| -> Result<_> {
+            let pages = Pages::new(layout, shape.layers, model.dtype(), device.is_gpu())?;
+            Ok((pages, no_tokens(shape.max_sequences)?))
+        })?;
+        Ok(MlxRunner { model, pages, last, in_flight: VecDeque::new(), shape, weight_bytes, device })
+    }
+
+    fn build(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<InFlight> {
+        check(step, params, self.pages.layout(), self.shape)?;
+        self.pages.copy_blocks(&step.copies)?;
+        let (model, fused) = (&self.model, self.device.is_gpu());
+        let batch = Batch::new(&step.rows, &self.pages, model.rope(), model.dtype(), fused)?;
+        let tokens = self.tokens(&step.rows, batch.rows)?;
+        let hidden = model.forward(&tokens, &batch, &mut self.pages)?;
+
+        let sampling = || step.rows.iter().filter(|row| row.samples);
+        let ids = sampling().map(|row| row.id).collect();
+        let Some(outputs) = &batch.outputs else { return Ok(InFlight { ids, result: hidden }) };
+        let logits = mlx::rows(&model.logits(&hidden, outputs)?, batch.wanted as i32)?;
+        let how: Vec<(&SamplingParams, u32)> = step
+            .rows
+            .iter()
+            .zip(params)
+            .filter(|(row, _)| row.samples)
+            .filter_map(|(row, params)| params.map(|params| (params, row.sampled_before)))
+            .collect();
+        let result = sample(&logits, &how)?;
+        let slots: Vec<u32> = sampling().map(|row| row.slot).collect();
+        let slots = Array::from_slice(&slots, &[slots.len() as i32]);
+        let update = result.reshape(&[-1, 1])?;
+        self.last = indexing::scatter_single(&self.last, slots, update, 0)?;
+        Ok(InFlight { ids, result })
+    }
+
+    /// A step's input tokens, `[rows]`: from the host, or what a slot sampled last.
+    fn tokens(&self, rows: &[Row], filled_up: usize) -> Result<Array> {
+        let mut host: Vec<u32> = Vec::with_capacity(filled_up);
+        let mut from_last = Vec::new();
+        for row in rows {
+            match &row.input {
+                RowInput::Tokens(tokens) => host.extend(tokens),
+                RowInput::Sampled => {
+                    from_last.push((host.len(), row.slot));
+                    host.push(0);
+                }
+            }
+        }
+        host.resize(filled_up, 0);
+        let host_tokens = Array::from_slice(&host, &[filled_up as i32]);
+        if from_last.is_empty() {
+            return Ok(host_tokens);
+        }
+        let slots = self.shape.max_sequences as u32;
+        let mut pick: Vec<u32> = (slots..slots + filled_up as u32).collect();
+        from_last.iter().for_each(|&(at, slot)| pick[at] = slot);
+        let pick = Array::from_slice(&pick, &[filled_up as i32]);
+        Ok(ops::concatenate(&[&self.last, &host_tokens], 0)?.take_axis(pick, 0)?)
+    }
+}
+
+impl Runner for MlxRunner {
+    fn launch(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<()> {
+        let stream = self.device.stream();
+        mlx_rs::with_stream(&stream, || {
+            let launched = self.build(step, params)?;
+            // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it.
+            if let Some(last) = self.in_flight.back() {
+                last.result.eval()?;
+            }
+            let changed = [&launched.result, &self.last];
+            async_eval(changed.into_iter().chain(self.pages.arrays()))?;
+            self.in_flight.push_back(launched);
+            Ok(())
+        })
+    }
+
+    fn collect(&mut self) -> Result<Vec<Sampled>> {
+        let Some(step) = self.in_flight.pop_front() else {
+            return Err(Error::internal("no step is in flight"));
+        };
+        self.device.run(|| {
+            step.result.eval()?;
+            if step.ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let tokens = step.result.to_vec_exact::<u32>();
+            let tokens = tokens.map_err(|e| Error::internal(format!("reading sampled tokens: {e}")))?;
+            Ok(step.ids.iter().zip(tokens).map(|(&id, token)| Sampled { id, token }).collect())
+        })
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        self.in_flight.clear();
+        let layout = *self.pages.layout();
+        let (shape, model, device) = (self.shape, &self.model, &self.device);
+        (self.pages, self.last) = device.run(|| -> Result<_> {
+            let pages = Pages::new(layout, shape.layers, model.dtype(), device.is_gpu())?;
+            Ok((pages, no_tokens(shape.max_sequences)?))
+        })?;
+        Ok(())
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let peak = mlx_rs::memory::peak_memory().unwrap_or(0) as u64;
+        MemoryUse { weights: self.weight_bytes, pages: self.pages.bytes(), peak }
+    }
+}
+
+fn no_tokens(slots: usize) -> Result<Array> {
+    let last = ops::zeros_dtype(&[slots as i32], crate::mlx::Dtype::Uint32)?;
+    last.eval()?;
+    Ok(last)
+}
+
+/// Refuses ids that would read or write outside of what they index: MLX does not check.
+fn check(step: &Step, params: &[Option<&SamplingParams>], layout: &PageLayout, shape: Shape) -> Result<()> {
+    let fail = |row: &Row, what: String| Err(Error::internal(format!("sequence {}: {what}", row.id)));
+    if step.rows.is_empty() || step.rows.len() != params.len() {
+        return Err(Error::internal(format!(
+            "a step of {} rows with parameters for {}",
+            step.rows.len(),
+            params.len()
+        )));
+    }
+    for (row, params) in step.rows.iter().zip(params) {
+        if row.slot as usize >= shape.max_sequences {
+            return fail(row, format!("slot {} of {}", row.slot, shape.max_sequences));
+        }
+        if row.input_len() == 0 {
+            return fail(row, "no input".into());
+        }
+        if row.samples != params.is_some() {
+            return fail(row, "parameters and 'samples' disagree".into());
+        }
+        if let RowInput::Tokens(tokens) = &row.input
+            && let Some(token) = tokens.iter().find(|&&token| token as usize >= shape.vocab_size)
+        {
+            return fail(row, format!("token {token} of {}", shape.vocab_size));
+        }
+        if let Some(block) = row.blocks.iter().find(|&&block| block as usize >= layout.num_blocks) {
+            return fail(row, format!("block {block} of {}", layout.num_blocks));
+        }
+        let covered = row.blocks.len() * layout.block_size;
+        if row.start as usize + row.input_len() > covered {
+            return fail(
+                row,
+                format!("{} blocks for {} tokens", row.blocks.len(), row.start as usize + row.input_len()),
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Arrays from what files hold.
+
+use std::ffi::c_void;
+
+use mlx_rs::ops::indexing::TryIndexOp;
+
+use super::{Array, Dtype};
+use crate::error::{Error, Result};
+
+/// An array of this shape and type from its bytes (the host's byte order, rows first).
+///
+/// Errors: `Internal` if there are too few or too many.
+pub fn from_bytes(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Result<Array> {
+    let size = match dtype {
+        Dtype::Float32 | Dtype::Uint32 => 4,
+        Dtype::Float16 | Dtype::Bfloat16 => 2,
+        other => return Err(Error::internal(format!("arrays of {other:?} are not made from bytes"))),
+    };
+    check(bytes.len(), size, shape)?;
+    if bytes.as_ptr().align_offset(size) != 0 {
+        return Err(Error::internal("bytes of an array are not aligned"));
+    }
+    // SAFETY: the buffer holds exactly the elements of this shape, aligned; MLX copies it.
+    Ok(unsafe { Array::from_raw_data(bytes.as_ptr().cast::<c_void>(), shape, dtype) })
+}
+
+/// An array of unsigned 32-bit words.
+pub fn from_u32(words: &[u32], shape: &[i32]) -> Result<Array> {
+    check(words.len(), 1, shape)?;
+    Ok(Array::from_slice(words, shape))
+}
+
+/// An array of 16-bit IEEE floats from their bits.
+pub fn from_f16_bits(bits: &[u16], shape: &[i32]) -> Result<Array> {
+    check(bits.len(), 1, shape)?;
+    // SAFETY: the buffer holds exactly the elements of this shape, aligned; MLX copies it.
+    Ok(unsafe { Array::from_raw_data(bits.as_ptr().cast::<c_void>(), shape, Dtype::Float16) })
+}
+
+/// The first `n` rows of a matrix.
+pub fn rows(x: &Array, n: i32) -> Result<Array> {
+    if x.dim(0) == n { Ok(x.clone()) } else { Ok(x.try_index(..n)?) }
+}
+
+/// The first `n` columns of a matrix.
+pub fn columns(x: &Array, n: i32) -> Result<Array> {
+    Ok(x.try_index((.., ..n))?)
+}
+
+/// One column of a matrix, as a matrix `[rows, 1]`.
+pub fn column(x: &Array, i: i32) -> Result<Array> {
+    Ok(x.try_index((.., i..i + 1))?)
+}
+
+fn check(len: usize, size: usize, shape: &[i32]) -> Result<()> {
+    let elements: usize = shape.iter().map(|&n| n as usize).product();
+    if elements * size != len {
+        return Err(Error::internal(format!("{len} bytes or elements for an array of shape {shape:?}")));
+    }
+    Ok(())
+}

@@ -4,12 +4,8 @@
 
 use std::process::ExitCode;
 
-mod mlx;
-mod pip;
-mod runtime;
 mod setup;
 mod sh;
-mod tools;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>

@@ -10,15 +10,25 @@
 //! | `build/`        | CMake's build of mlx-c and our native sources, `build/lib` the archives |
 //! | `bindings/`     | the Rust bindings to mlx-c                                              |
 //! | `lib/`          | the runtime folder: libmlx.so and all it needs                          |
-//! | `stamp`         | what the above was made from; nothing is done while it is the same      |
+//! | `stamp*`        | what the above was made from; nothing is done while it is the same      |
 //!
 //! Code is compiled and linked against the CPU wheel always; `MLX=cuda` changes only which
 //! libmlx.so lies in `lib/`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::{Result, mlx, pip, runtime, sh, tools};
+use crate::{Result, sh};
+
+mod mlx;
+pub mod pip;
+mod runtime;
+pub mod tools;
+
+pub use mlx::cargo;
+
+const WRITTEN_BY: &str = "# Written by `make setup`; do not edit, do not commit.\n";
+const ALIAS: &str = "[alias]\nxtask = \"run --quiet --package xtask --\"\n";
 
 /// What the environment asks for.
 struct Options {
@@ -61,9 +71,11 @@ pub fn run() -> Result {
 
 fn macos() -> Result {
     tools::ensure_macos()?;
-    let config = "# Written by `make setup`; do not edit, do not commit.\n\
-                  [alias]\nxtask = \"run --quiet --package xtask --\"\n";
-    sh::write_if_changed(&sh::root().join(".cargo/config.toml"), config)?;
+    // The metallib's place is fixed, so that it can be found and laid beside the library.
+    let config = format!(
+        "{WRITTEN_BY}{ALIAS}\n[env]\nMLX_RS_METAL_PATH = {{ value = \".mlx/metal\", relative = true }}\n"
+    );
+    sh::write_if_changed(&sh::root().join(".cargo/config.toml"), &config)?;
     sh::step("ready: cargo builds MLX from source");
     Ok(())
 }
@@ -74,43 +86,49 @@ fn linux(options: &Options) -> Result {
     }
     let root = sh::root();
     let home = root.join(".mlx");
-    let stamp = home.join("stamp");
-    let key = key(options, &root)?;
     let config_file = root.join(".cargo/config.toml");
-    if sh::read(&stamp).is_ok_and(|old| old == key) && config_file.is_file() {
+    let base_stamp = home.join("stamp");
+    let native_stamp = home.join("stamp-native");
+    let base_key = base_key(options, &root)?;
+    let native_key = native_key(&root)?;
+    let holds = |stamp: &Path, key: &str| sh::read(stamp).is_ok_and(|old| old == key);
+    let base_done = holds(&base_stamp, &base_key) && config_file.is_file();
+    if base_done && holds(&native_stamp, &native_key) {
         sh::step("MLX is in place (.mlx/)");
         return Ok(());
     }
 
     sh::step("checking tools");
     tools::ensure_linux(options.fast_blas)?;
-
     let cpu = home.join("cpu");
-    fetch(&root, &home, "cpu")?;
-    if options.cuda {
-        fetch(&root, &home, "cuda")?;
+    let lib = home.join("lib");
+    let build = home.join("build");
+    let mlx_c = mlx::mlx_sys_source()?.join("src/mlx-c");
+
+    if !base_done {
+        sh::remove_file(&base_stamp)?;
+        fetch(&root, &home, "cpu")?;
+        if options.cuda {
+            fetch(&root, &home, "cuda")?;
+        }
+        sh::step("putting the runtime folder together (.mlx/lib)");
+        let wheel = if options.cuda { home.join("cuda") } else { cpu.clone() };
+        runtime::assemble(&wheel, &lib, options.fast_blas)?;
+
+        sh::step("generating bindings");
+        let bindings = home.join("bindings");
+        mlx::bindings(&mlx_c, &bindings)?;
+        let triple = mlx::host_triple()?;
+        let config = mlx::cargo_config(&triple, &build.join("lib"), &cpu.join("mlx/lib"), &bindings, &lib);
+        sh::write_if_changed(&config_file, &format!("{WRITTEN_BY}{ALIAS}{config}"))?;
+        // CMake's cache would hold on to the folders of an earlier wheel.
+        sh::remove_dir(&build)?;
     }
 
-    sh::step("putting the runtime folder together (.mlx/lib)");
-    let lib = home.join("lib");
-    let wheel = if options.cuda { home.join("cuda") } else { cpu.clone() };
-    runtime::assemble(&wheel, &lib, options.fast_blas)?;
-
-    let mlx_c = mlx::mlx_sys_source()?.join("src/mlx-c");
-    sh::step("compiling mlx-c (once; a few minutes on a small machine)");
-    let build = home.join("build");
-    // From nothing each time: CMake's cache would hold on to folders of an earlier wheel.
-    sh::remove_dir(&build)?;
+    sh::step("compiling mlx-c and our native sources (the first time a minute or two)");
     mlx::compile(&cpu, &mlx_c, &build)?;
-
-    sh::step("generating bindings");
-    let bindings = home.join("bindings");
-    mlx::bindings(&mlx_c, &bindings)?;
-
-    let triple = mlx::host_triple()?;
-    let config = mlx::cargo_config(&triple, &build.join("lib"), &cpu.join("mlx/lib"), &bindings, &lib);
-    sh::write_if_changed(&config_file, &config)?;
-    sh::write_if_changed(&stamp, &key)?;
+    sh::write_if_changed(&native_stamp, &native_key)?;
+    sh::write_if_changed(&base_stamp, &base_key)?;
     sh::step("ready: MLX is in place (.mlx/)");
     Ok(())
 }
@@ -122,23 +140,39 @@ fn fetch(root: &Path, home: &Path, variant: &str) -> Result {
     pip::unpack(&wheel, &home.join(variant))
 }
 
-/// A hash of everything that the result depends on and that may change under us.
-fn key(options: &Options, root: &Path) -> Result<String> {
-    let mut inputs = Vec::<PathBuf>::new();
-    for dir in ["native/mlx-linux", "native/mlx-linux/src", "native/cpu", "xtask/src"] {
-        if root.join(dir).is_dir() {
-            inputs.extend(sh::files(&root.join(dir))?);
-        }
-    }
+/// A hash of what the wheel's folders, the bindings and the Cargo configuration are made from.
+fn base_key(options: &Options, root: &Path) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     (root, options.cuda, options.fast_blas).hash(&mut hasher);
-    for input in inputs {
-        sh::file_name(&input).hash(&mut hasher);
-        sh::read(&input)?.hash(&mut hasher);
+    for variant in ["cpu", "cuda"] {
+        let requirements = root.join(format!("native/mlx-linux/requirements-{variant}.txt"));
+        sh::read(&requirements)?.hash(&mut hasher);
     }
+    sh::read(&root.join("native/mlx-linux/compat.h"))?.hash(&mut hasher);
+    hash_files(&root.join("xtask/src/setup"), &mut hasher)?;
     // The mlx-sys version, by way of the lock file.
     let lock = sh::read(&root.join("Cargo.lock"))?;
     let pinned = lock.split("\n\n").find(|package| package.contains("name = \"mlx-sys\""));
     pinned.hash(&mut hasher);
     Ok(format!("{:016x}\n", hasher.finish()))
+}
+
+/// A hash of the C++ sources.
+fn native_key(root: &Path) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for dir in ["native/mlx-linux", "native/mlx-linux/src", "native/cpu"] {
+        hash_files(&root.join(dir), &mut hasher)?;
+    }
+    Ok(format!("{:016x}\n", hasher.finish()))
+}
+
+fn hash_files(dir: &Path, hasher: &mut DefaultHasher) -> Result {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    for file in sh::files(dir)? {
+        sh::file_name(&file).hash(hasher);
+        sh::read(&file)?.hash(hasher);
+    }
+    Ok(())
 }

@@ -68,20 +68,23 @@ pub fn bindings(mlx_c: &Path, out: &Path) -> Result {
     bindings.write_to_file(&file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-/// The text of `.cargo/config.toml`: the override, the `xtask` alias, and `runtime`, which reaches
-/// our build script as `DEP_MLX_RUNTIME`.
+/// The part of `.cargo/config.toml` that puts mlx-sys on what set-up made: the override, and two folders that reach
+/// our build script as `DEP_MLX_RUNTIME` and `DEP_MLX_NATIVE`.
 pub fn cargo_config(triple: &str, archives: &Path, libmlx: &Path, bindings: &Path, runtime: &Path) -> String {
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
     format!(
-        "# Written by `make setup`; do not edit, do not commit.\n\
-         [alias]\n\
-         xtask = \"run --quiet --package xtask --\"\n\
-         \n\
+        "\n\
          [target.{triple}.mlx]\n\
          rustc-link-search = [{archives}, {libmlx}]\n\
-         rustc-link-lib = [\"static=mlxc\", \"static=quire_native\", \"dylib=mlx\", \"dylib=stdc++\"]\n\
+         rustc-link-lib = [\"static=mlxc\", \"static=mlx_linux\", \"dylib=mlx\", \"dylib=stdc++\"]\n\
          rustc-env = {{ OUT_DIR = {bindings} }}\n\
-         runtime = {runtime}\n",
+         runtime = {runtime}\n\
+         native = {archives}\n\
+         \n\
+         # Build scripts cannot pass linker arguments to documentation tests.\n\
+         [target.{triple}]\n\
+         rustdocflags = [{rpath}]\n",
+        rpath = quoted(&PathBuf::from(format!("-Clink-arg=-Wl,-rpath,{}", runtime.display()))),
         archives = quoted(archives),
         libmlx = quoted(libmlx),
         bindings = quoted(bindings),

@@ -47,7 +47,12 @@ pub fn compile(wheel: &Path, mlx_c: &Path, build: &Path) -> Result {
             .arg("-DCMAKE_BUILD_TYPE=Release"),
     )?;
     let build_args = ["--target", "archives", "--parallel", &jobs.to_string()];
-    sh::run(Command::new("cmake").arg("--build").arg(build).args(build_args))
+    // CMake makes no archive where there are no sources, but leaves one that was there.
+    sh::remove_file(&build.join("lib/libquire_native.a"))?;
+    let mut make = Command::new("cmake");
+    // Not a part of the make that may have started this.
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+    sh::run(make.arg("--build").arg(build).args(build_args))
 }
 
 /// Generates bindings to mlx-c's headers, with mlx-sys's own settings (its `bindgen_config.rs`).

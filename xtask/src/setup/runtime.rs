@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Result, sh, tools};
+use super::tools;
+use crate::{Result, sh};
 
 /// Fills `lib` from an unpacked wheel. With `fast_blas`, the distribution's OpenBLAS takes the
 /// place (and the file name) of the wheel's reference BLAS.

@@ -14,13 +14,15 @@ demo: setup ## build everything, fetch a small model, stream an answer
 
 test: setup ## run all tests: Rust (on MLX and on the mock), C, C++, valgrind
 	@$(XTASK) model
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --package xtask
+	$(CARGO) test --locked
 	$(CARGO) test --locked --no-default-features
 	@$(XTASK) test-c
 
 check: setup ## formatting, lints, documentation, drift of header and README
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --package xtask --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --package quire
 	@$(XTASK) header --check

@@ -8,11 +8,12 @@
 //! * `QUIRE_TEST_DATA`: the folder `tests/data`;
 //! * `QUIRE_TEST_MODEL`: a small real model (on the MLX build only).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::library::{self, Kind};
-use crate::{Result, bench, cc, exports, model, setup::tools, sh};
+use crate::setup::{self, tools};
+use crate::{Result, bench, cc, exports, model, sh};
 
 /// The two builds of the library that the programs run on.
 const BUILDS: [(Kind, &str); 2] = [(Kind::Mock, "mock"), (Kind::Test, "mlx")];
@@ -44,27 +45,28 @@ pub fn run() -> Result {
             if !builds_named_in(source)?.iter().any(|build| build == name) {
                 continue;
             }
-            let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-            let output = dir.join(&*stem);
-            let sources = [source.clone()];
-            let run_paths = ["@/lib"];
-            cc::Program {
-                sources: &sources,
-                output: &output,
-                library: &lib,
-                run_paths: &run_paths,
-                optimize: false,
-            }
-            .compile()?;
+            let output = dir.join(source.file_stem().unwrap_or_default());
             let label = format!("{name}: {}", sh::file_name(source));
+            if let Err(problem) = compile(source, &output, &lib) {
+                tally.count(&label, Outcome::Failed(problem));
+                continue;
+            }
             tally.count(&label, outcome(Command::new(&output), kind)?);
             if valgrind {
                 tally.count(&format!("{label} (valgrind)"), outcome(under_valgrind(&output), kind)?);
             }
         }
     }
-    copied_folder_runs(&home, &mut tally)?;
+    // The CUDA build of MLX stays where set-up put it.
+    if !(cfg!(target_os = "linux") && library::is_cuda(&setup::runtime_folder()?)) {
+        copied_folder_runs(&home, &mut tally)?;
+    }
     tally.finish()
+}
+
+fn compile(source: &Path, output: &Path, library: &Path) -> Result {
+    let (sources, run_paths) = ([source.to_owned()], ["@/lib"]);
+    cc::Program { sources: &sources, output, library, run_paths: &run_paths, optimize: false }.compile()
 }
 
 /// The library and its neighbours, copied to an empty folder, are enough to run.
@@ -133,7 +135,7 @@ fn has_valgrind() -> Result<bool> {
     Ok(true)
 }
 
-fn under_valgrind(program: &PathBuf) -> Command {
+fn under_valgrind(program: &Path) -> Command {
     let mut command = Command::new("valgrind");
     command.args(["--quiet", "--error-exitcode=99", "--leak-check=full"]);
     // "Possible" leaks are interior pointers, which the Rust runtime's thread records are.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::setup::cargo;
+use crate::setup::{self, cargo};
 use crate::{Result, sh};
 
 /// How the library is built.
@@ -22,7 +22,8 @@ pub enum Kind {
 pub const FILE: &str = if cfg!(target_os = "macos") { "libquire.dylib" } else { "libquire.so" };
 
 /// Builds the library and fills `dir` with it and, on MLX, with all that it needs beside it. The
-/// library finds those, and nothing else, from there: the folder can be copied anywhere.
+/// library finds those, and nothing else, from there: the folder can be copied anywhere. (With the CUDA
+/// build of MLX only the library is there, and finds the rest where set-up put it.)
 pub fn lay_out(kind: Kind, dir: &Path) -> Result {
     let built = build(kind)?;
     sh::create_dir(dir)?;
@@ -35,12 +36,23 @@ pub fn lay_out(kind: Kind, dir: &Path) -> Result {
         let metallib = sh::root().join(".mlx/metal/mlx.metallib");
         return sh::copy(&metallib, &dir.join("mlx.metallib"));
     }
+    let runtime = setup::runtime_folder()?;
+    // NVIDIA's libraries are gigabytes, and MLX finds headers by their place: all stay where they are.
+    let stays = is_cuda(&runtime);
+    let elsewhere = if stays { format!(":{}", runtime.display()) } else { String::new() };
     // Cargo's library also looks where set-up put MLX, which says nothing to another machine.
-    sh::output(Command::new("patchelf").args(["--set-rpath", "$ORIGIN"]).arg(&library))?;
-    for file in sh::files(&sh::root().join(".mlx/lib"))? {
-        copy_if_changed(&file, &dir.join(sh::file_name(&file)))?;
+    let rpath = format!("$ORIGIN{elsewhere}");
+    sh::output(Command::new("patchelf").args(["--set-rpath", &rpath]).arg(&library))?;
+    for file in sh::files(&runtime)? {
+        let copy = dir.join(sh::file_name(&file));
+        if stays { sh::remove_file(&copy)? } else { copy_if_changed(&file, &copy)? }
     }
     Ok(())
+}
+
+/// Whether this runtime folder is the CUDA one, which cannot be copied by itself.
+pub fn is_cuda(runtime: &Path) -> bool {
+    runtime.ends_with("cuda/mlx/lib")
 }
 
 /// Copies a large file unless size and time say that it is there already.

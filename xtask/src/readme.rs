@@ -2,6 +2,9 @@
 
 use crate::{Result, sh};
 
+/// The example's file in tests/c.
+pub const EXAMPLE: &str = "readme_example.c";
+
 const OPENING: &str = "```c\n";
 const CLOSING: &str = "```\n";
 
@@ -9,7 +12,7 @@ const CLOSING: &str = "```\n";
 pub fn run(check: bool) -> Result {
     let path = sh::root().join("README.md");
     let readme = sh::read(&path)?;
-    let example = sh::read(&sh::root().join("tests/c/readme_example.c"))?;
+    let example = sh::read(&sh::root().join("tests/c").join(EXAMPLE))?;
     let fresh = with_example(&readme, &example).ok_or("README.md has no C block (```c)")?;
     if check && fresh != readme {
         return Err(

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::Result;
+use crate::{Result, sh};
 
 /// The files of `src/ffi` that hold exported items, in the order in which one reads a header.
 const SECTIONS: [(&str, &str); 9] = [
@@ -20,11 +20,11 @@ const SECTIONS: [(&str, &str); 9] = [
 
 /// Writes the header, or with `check` only compares it with what is there.
 pub fn run(check: bool) -> Result {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent folder")?;
+    let root = sh::root();
     let path = root.join("include/quire.h");
-    let fresh = generate(root)?;
+    let fresh = generate(&root)?;
     if check {
-        let committed = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let committed = sh::read(&path)?;
         if committed == fresh {
             println!("include/quire.h is what src/ffi says");
             return Ok(());
@@ -34,14 +34,14 @@ pub fn run(check: bool) -> Result {
             "include/quire.h differs from src/ffi from line {line} on: run `make header` and commit it"
         ));
     }
-    std::fs::write(&path, fresh).map_err(|e| format!("{}: {e}", path.display()))?;
+    sh::write_if_changed(&path, &fresh)?;
     println!("wrote include/quire.h");
     Ok(())
 }
 
 fn generate(root: &Path) -> Result<String> {
     let ffi = root.join("src/ffi");
-    let opening = read(&ffi.join("header/opening.h"))?;
+    let opening = sh::read(&ffi.join("header/opening.h"))?;
     let mut header = format!(
         "{}\n#ifndef QUIRE_H\n#define QUIRE_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n\
          #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n{}",
@@ -72,7 +72,7 @@ fn section(root: &Path, source: &Path) -> Result<String> {
     for item in &items {
         check_documented(source, item)?;
     }
-    let rust = read(source)?;
+    let rust = sh::read(source)?;
     Ok(order(&items, &rust).iter().map(|item| tidy(item)).collect::<Vec<_>>().join("\n"))
 }
 
@@ -141,8 +141,4 @@ fn tidy(raw: &str) -> String {
         out.push('\n');
     }
     out
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -310,14 +310,25 @@ fn byte_level(token: &str) -> Vec<u8> {
     bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
-/// GPT-2's map: printable Latin-1 characters stand for their own code, and the other 68 bytes, in
-/// order, for the characters from U+0100 on.
-fn byte_of_char(c: char) -> Option<u8> {
-    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    match u32::from(c) {
-        code @ 0..=0xff => Some(code as u8).filter(|&b| printable(b)),
-        code => (0..=255u8).filter(|&b| !printable(b)).nth(code as usize - 0x100),
+/// GPT-2's map, by the character's code: printable Latin-1 characters stand for their own code, and
+/// those from U+0100 on, in order, for the other 68 bytes.
+const BYTES_OF_CHARS: [Option<u8>; 0x144] = {
+    let mut map = [None; 0x144];
+    let (mut byte, mut next) = (0, 0x100);
+    while byte < 0x100 {
+        if matches!(byte as u8, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff) {
+            map[byte] = Some(byte as u8);
+        } else {
+            map[next] = Some(byte as u8);
+            next += 1;
+        }
+        byte += 1;
     }
+    map
+};
+
+fn byte_of_char(c: char) -> Option<u8> {
+    BYTES_OF_CHARS.get(c as usize).copied().flatten()
 }
 
 /// The byte that a token like `<0x0A>` stands for.

@@ -163,6 +163,12 @@ impl Tokenizer {
         self.table.get(id, false).is_some_and(|entry| entry.is_special)
     }
 
+    /// What the `tokenizers` crate makes of a sequence.
+    #[cfg(test)]
+    pub(super) fn reference_decode(&self, ids: &[u32], skip_special: bool) -> String {
+        self.inner.decode(ids, skip_special).expect("a decoder that works")
+    }
+
     pub(super) fn table(&self) -> &Arc<TokenTable> {
         &self.table
     }

@@ -90,7 +90,8 @@ static void struct_sizes_are_checked(const quire_engine *engine) {
                     QUIRE_INVALID_STRUCT_SIZE, "struct_size");
         any.engine = options_for(model);
         any.engine.struct_size = WRONG_SIZE(quire_engine_options);
-        CHECK_FAILS(quire_engine_create(&any.engine, &created, &error), error, QUIRE_INVALID_STRUCT_SIZE, "struct_size");
+        CHECK_FAILS(quire_engine_create(&any.engine, &created, &error), error, QUIRE_INVALID_STRUCT_SIZE,
+                    "struct_size");
         any.request = request_for(1);
         any.request.struct_size = WRONG_SIZE(quire_request_options);
         CHECK_FAILS(quire_engine_submit(engine, &any.request, &id, &error), error, QUIRE_INVALID_STRUCT_SIZE,
@@ -99,7 +100,8 @@ static void struct_sizes_are_checked(const quire_engine *engine) {
         CHECK_FAILS(quire_engine_statistics(engine, &any.statistics, &error), error, QUIRE_INVALID_STRUCT_SIZE,
                     "struct_size");
         any.info.struct_size = WRONG_SIZE(quire_model_info);
-        CHECK_FAILS(quire_engine_model_info(engine, &any.info, &error), error, QUIRE_INVALID_STRUCT_SIZE, "struct_size");
+        CHECK_FAILS(quire_engine_model_info(engine, &any.info, &error), error, QUIRE_INVALID_STRUCT_SIZE,
+                    "struct_size");
 #undef WRONG_SIZE
     }
 }

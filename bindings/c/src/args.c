@@ -134,63 +134,65 @@ static bool set_value(const arg *option, const char *text) {
     return false;
 }
 
-static void explain_wrong_value(const command_line *line, const arg *option, const char *value) {
+static int explain_wrong_value(const command_line *line, const arg *option, const char *value) {
     switch (option->kind) {
     case ARG_NUMBERS:
-        usage_error(line->help_hint, "--%s is '%s', want at most %d numbers from %.0f to %.0f as in 1,2,4",
+        return usage_error(line->help_hint, "--%s is '%s', want at most %d numbers from %.0f to %.0f as in 1,2,4",
                     option->name, value, ARG_LIST_MAX, option->min, option->max);
-        break;
     case ARG_FLOAT:
-        usage_error(line->help_hint, "--%s is '%s', want a number from %g to %g", option->name, value,
+        return usage_error(line->help_hint, "--%s is '%s', want a number from %g to %g", option->name, value,
                     option->min, option->max);
-        break;
     default:
-        usage_error(line->help_hint, "--%s is '%s', want a whole number from %.0f to %.0f", option->name,
+        return usage_error(line->help_hint, "--%s is '%s', want a whole number from %.0f to %.0f", option->name,
                     value, option->min, option->max);
     }
 }
 
-parse_result parse_arguments(const command_line *line, int argc, char **argv) {
+/* The value of the option at argv[*at]: behind its '=', or the next word. NULL if there is none. */
+static const char *value_of(const char *name, size_t length, int argc, char **argv, int *at) {
+    if (name[length] == '=') {
+        return name + length + 1;
+    }
+    return *at + 1 < argc ? argv[++*at] : NULL;
+}
+
+/* Parses the option at argv[*at] and moves `*at` to its last word. */
+static int parse_one(const command_line *line, int argc, char **argv, int *at) {
+    const char *word = argv[*at];
+    if (strncmp(word, "--", 2) != 0) {
+        return usage_error(line->help_hint, "'%s' is no option", word);
+    }
+    const char *name = word + 2;
+    size_t length = strcspn(name, "=");
+    const arg *option = find(line, name, length);
+    if (option == NULL) {
+        return usage_error(line->help_hint, "there is no option --%.*s", (int)length, name);
+    }
+    if (option->given != NULL) {
+        *option->given = true;
+    }
+    if (option->kind == ARG_FLAG) {
+        *(bool *)option->value = true;
+        return name[length] == '=' ? usage_error(line->help_hint, "--%s takes no value", option->name) : EXIT_OK;
+    }
+    const char *value = value_of(name, length, argc, argv, at);
+    if (value == NULL) {
+        return usage_error(line->help_hint, "--%s wants a value: %s", option->name, option->placeholder);
+    }
+    return set_value(option, value) ? EXIT_OK : explain_wrong_value(line, option, value);
+}
+
+bool parse_arguments(const command_line *line, int argc, char **argv, int *exit_code) {
+    *exit_code = EXIT_OK;
     for (int i = 0; i < argc; i++) {
-        const char *word = argv[i];
-        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_help(line);
-            return PARSE_HELP;
+            return false;
         }
-        if (strncmp(word, "--", 2) != 0) {
-            usage_error(line->help_hint, "'%s' is no option", word);
-            return PARSE_WRONG;
-        }
-        const char *name = word + 2;
-        size_t length = strcspn(name, "=");
-        const arg *option = find(line, name, length);
-        if (option == NULL) {
-            usage_error(line->help_hint, "there is no option --%.*s", (int)length, name);
-            return PARSE_WRONG;
-        }
-        const char *value = name[length] == '=' ? name + length + 1 : NULL;
-        if (option->kind == ARG_FLAG) {
-            if (value != NULL) {
-                usage_error(line->help_hint, "--%s takes no value", option->name);
-                return PARSE_WRONG;
-            }
-            *(bool *)option->value = true;
-        } else {
-            if (value == NULL && i + 1 < argc) {
-                value = argv[++i];
-            }
-            if (value == NULL) {
-                usage_error(line->help_hint, "--%s wants a value: %s", option->name, option->placeholder);
-                return PARSE_WRONG;
-            }
-            if (!set_value(option, value)) {
-                explain_wrong_value(line, option, value);
-                return PARSE_WRONG;
-            }
-        }
-        if (option->given != NULL) {
-            *option->given = true;
+        *exit_code = parse_one(line, argc, argv, &i);
+        if (*exit_code != EXIT_OK) {
+            return false;
         }
     }
-    return PARSE_OK;
+    return true;
 }

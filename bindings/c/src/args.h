@@ -49,11 +49,9 @@ typedef struct command_line {
     size_t group_count;
 } command_line;
 
-typedef enum parse_result { PARSE_OK, PARSE_HELP, PARSE_WRONG } parse_result;
-
-/* Parses the arguments from argv[0] on. PARSE_HELP: help was asked for and is on stdout. PARSE_WRONG:
- * what is wrong is on stderr, with a hint to --help. */
-parse_result parse_arguments(const command_line *line, int argc, char **argv);
+/* Parses the arguments from argv[0] on. False: the program ends with `*exit_code`, since help was asked
+ * for (it is on stdout) or something is wrong (it is on stderr, with a hint to --help). */
+bool parse_arguments(const command_line *line, int argc, char **argv, int *exit_code);
 
 /* Says on stderr what is wrong with the command line, hints to --help and returns EXIT_USAGE. */
 int usage_error(const char *help_hint, const char *format, ...) PRINTF_LIKE(2, 3);

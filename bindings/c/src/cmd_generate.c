@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "progress.h"
 #include "report.h"
+#include "table.h"
 
 typedef struct generate_options {
     const char *prompt;
@@ -50,10 +51,19 @@ static char *read_standard_input(size_t *length) {
 }
 
 static void print_metrics(const session *engine, const run *which) {
-    progress_note("%u input tokens (%u cached), %u output tokens (%s)", which->prompt_tokens,
-                  which->cached_tokens, which->output_tokens, finish_name(which));
-    progress_note("TTFT %.1f ms, TPOT %.2f ms, generation %.1f tok/s, latency %.1f ms", run_ttft_ms(which),
-                  run_tpot_ms(which), run_generation_rate(which), run_latency_ms(which));
+    static const char *const headings[] = {"input", "cached", "output", "TTFT ms", "TPOT ms", "generation tok/s",
+                                           "latency ms", "<ended by"};
+    table metrics = table_new(headings, LENGTH_OF(headings));
+    table_cell(&metrics, "%u", which->prompt_tokens);
+    table_cell(&metrics, "%u", which->cached_tokens);
+    table_cell(&metrics, "%u", which->output_tokens);
+    table_number(&metrics, run_ttft_ms(which), 1);
+    table_number(&metrics, run_tpot_ms(which), 2);
+    table_number(&metrics, run_generation_rate(which), 1);
+    table_number(&metrics, run_latency_ms(which), 1);
+    table_cell(&metrics, "%s", finish_name(which));
+    fputc('\n', stderr);
+    table_print(&metrics, stderr);
     print_memory(engine, stderr);
 }
 
@@ -133,13 +143,9 @@ int command_generate(int argc, char **argv) {
         .groups = groups,
         .group_count = LENGTH_OF(groups),
     };
-    switch (parse_arguments(&line, argc, argv)) {
-    case PARSE_HELP:
-        return EXIT_OK;
-    case PARSE_WRONG:
-        return EXIT_USAGE;
-    case PARSE_OK:
-        break;
+    int code;
+    if (!parse_arguments(&line, argc, argv, &code)) {
+        return code;
     }
     if (options.prompt == NULL) {
         return usage_error(line.help_hint, "--prompt is missing");
@@ -148,7 +154,7 @@ int command_generate(int argc, char **argv) {
         progress_silence();
     }
     session engine;
-    int code = session_open(&engine, &model);
+    code = session_open(&engine, &model);
     if (code == EXIT_OK) {
         code = generate(&engine, &options, &sampling, model.model);
         session_close(&engine);

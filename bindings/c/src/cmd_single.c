@@ -7,6 +7,7 @@
 #include "prompts.h"
 #include "report.h"
 #include "table.h"
+#include "tokens.h"
 
 typedef struct single_options {
     uint32_t prompts;
@@ -31,7 +32,7 @@ typedef struct single_result {
 
 /* What a run asks, kept while it runs. */
 typedef struct question {
-    uint32_t *tokens; /* a synthetic prompt; NULL for text */
+    tokens made_up; /* a prompt of exact length; empty for text */
     size_t salt;
 } question;
 
@@ -40,15 +41,12 @@ typedef struct question {
 static void ask(run *which, question *from, const session *engine, const single_options *options, size_t index,
                 size_t salt) {
     from->salt = salt;
-    which->request.cache_salt = (const char *)&from->salt;
-    which->request.cache_salt_len = sizeof from->salt;
+    set_salt(which, &from->salt);
     if (options->prompt_tokens != 0) {
-        from->tokens = synthetic_tokens(engine, options->prompt_tokens, index);
-        which->request.prompt_tokens = from->tokens;
-        which->request.prompt_token_count = options->prompt_tokens;
+        from->made_up = synthetic_tokens(engine, options->prompt_tokens, index);
+        ask_tokens(which, &from->made_up);
     } else {
-        which->request.prompt = varied_prompt(index);
-        which->request.prompt_len = strlen(which->request.prompt);
+        ask_text(which, varied_prompt(index));
     }
 }
 
@@ -210,7 +208,7 @@ static int run_benchmark(session *engine, const char *model, const single_option
         }
     }
     for (size_t i = 0; i < total; i++) {
-        free(questions[i].tokens);
+        tokens_free(&questions[i].made_up);
     }
     free(questions);
     runs_free(runs, total);
@@ -247,16 +245,12 @@ int command_single(int argc, char **argv) {
         .groups = groups,
         .group_count = LENGTH_OF(groups),
     };
-    switch (parse_arguments(&line, argc, argv)) {
-    case PARSE_HELP:
-        return EXIT_OK;
-    case PARSE_WRONG:
-        return EXIT_USAGE;
-    case PARSE_OK:
-        break;
+    int code;
+    if (!parse_arguments(&line, argc, argv, &code)) {
+        return code;
     }
     session engine;
-    int code = report_check(options.output);
+    code = report_check(options.output);
     if (code == EXIT_OK) {
         code = session_open(&engine, &model);
     }

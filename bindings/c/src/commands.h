@@ -4,5 +4,10 @@
 
 int command_single(int argc, char **argv);
 int command_generate(int argc, char **argv);
+int command_batch(int argc, char **argv);
+int command_prefix(int argc, char **argv);
+int command_paged(int argc, char **argv);
+int command_memory(int argc, char **argv);
+int command_latency(int argc, char **argv);
 
 #endif

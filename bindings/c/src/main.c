@@ -12,6 +12,11 @@ typedef struct command {
 
 static const command commands[] = {
     {"generate", command_generate, "stream the answer to one prompt"},
+    {"batch", command_batch, "the same prompts one at a time and many at once"},
+    {"prefix", command_prefix, "which requests find their prefix in the cache, and what that saves"},
+    {"paged", command_paged, "20 requests with one system prompt, without and with sharing its pages"},
+    {"memory", command_memory, "how much sharing saves in three workloads; needs no model"},
+    {"latency", command_latency, "what streams feel when a long prompt arrives"},
 };
 
 static int print_overview(void) {
@@ -27,6 +32,7 @@ static int print_overview(void) {
           "examples:\n"
           "  bench generate --model ./SmolLM2-135M-Instruct --prompt \"Once upon a time\"\n"
           "  bench --model model.gguf --prompts 5 --max-tokens 256 --output results.json\n"
+          "  bench batch --model model.gguf --concurrency 1,2,4,8,16 --ignore-eos\n"
           "\n"
           "'bench COMMAND --help' explains a command, 'bench --model MODEL --help' this benchmark.\n"
           "\n"

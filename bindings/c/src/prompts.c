@@ -28,6 +28,19 @@ static const char *const questions[SHORT_QUESTIONS] = {
     "What is 2+2?", "Name 3 colors.", "What is Python?", "Capital of Japan?", "Who wrote Hamlet?",
 };
 
+static const char *const visitors[] = {
+    "Where do I find books about beekeeping?", "Can I renew a recording that somebody waits for?",
+    "Are you open on Sunday afternoon?", "What does a card cost for a student?",
+    "Who can show me the rare prints?", "My book is nine days late, what do I owe?",
+    "Is there a room for six people on Thursday?", "Do you have maps of the Alps from before 1900?",
+    "How long may I keep a journal?", "May my dog come into the garden?",
+    "Which desk helps with lost cards?", "Can I borrow sheet music for a string quartet?",
+    "Do you have newspapers in Turkish?", "What is the latest time to return a book today?",
+    "Can my daughter use my card?", "Where can I read without being disturbed?",
+    "How often can I renew a novel?", "Is there an atlas of the night sky?",
+    "Whom do I ask about a tenancy agreement?", "When do you open on Saturday?",
+};
+
 const char *const system_prompt =
     "You are the assistant of a public library. You help visitors to find books, journals and recordings, to "
     "renew and to reserve them, and to use the reading rooms. Answer in the language of the question. Be brief "
@@ -47,21 +60,4 @@ const char *varied_prompt(size_t index) { return varied[index % LENGTH_OF(varied
 
 const char *short_question(size_t index) { return questions[index % LENGTH_OF(questions)]; }
 
-/* SplitMix64: a counter, well mixed. */
-static uint64_t mixed(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-uint32_t *synthetic_tokens(const session *self, size_t count, uint64_t seed) {
-    /* Special tokens sit at the ends of a vocabulary: stay in its middle. */
-    uint32_t first = self->info.vocab_size / 8;
-    uint32_t range = self->info.vocab_size / 2;
-    uint32_t *tokens = allocate(count, sizeof *tokens);
-    for (size_t i = 0; i < count; i++) {
-        tokens[i] = first + (uint32_t)(mixed(&seed) % (range == 0 ? 1 : range));
-    }
-    return tokens;
-}
+const char *visitor_question(size_t index) { return visitors[index % LENGTH_OF(visitors)]; }

@@ -2,7 +2,7 @@
 #ifndef BENCH_PROMPTS_H
 #define BENCH_PROMPTS_H
 
-#include "session.h"
+#include "common.h"
 
 /* A varied prompt (short questions, code, long instructions, other scripts); the list is cycled. */
 const char *varied_prompt(size_t index);
@@ -12,11 +12,10 @@ const char *short_question(size_t index);
 
 enum { SHORT_QUESTIONS = 5 };
 
-/* A long system prompt, several hundred tokens with any tokenizer. */
+/* A system prompt of some 290 tokens with the usual tokenizers. */
 extern const char *const system_prompt;
 
-/* `count` made-up token ids that are ordinary text tokens in most vocabularies. The same `seed` gives
- * the same ids. Free with free(). */
-uint32_t *synthetic_tokens(const session *self, size_t count, uint64_t seed);
+/* Something a visitor asks the assistant that the system prompt describes; the list is cycled. */
+const char *visitor_question(size_t index);
 
 #endif

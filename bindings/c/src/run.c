@@ -16,6 +16,12 @@ void runs_free(run *runs, size_t count) {
     free(runs);
 }
 
+bool run_equals(const run *left, const run *right) {
+    return left->output_tokens == right->output_tokens && left->delta_tokens == right->delta_tokens &&
+           (left->delta_tokens == 0 ||
+            memcmp(left->tokens, right->tokens, left->delta_tokens * sizeof *left->tokens) == 0);
+}
+
 double run_ttft_ms(const run *self) {
     return self->first_ns == 0 ? NAN : ns_to_ms(self->first_ns - self->submit_ns);
 }

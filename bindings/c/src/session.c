@@ -217,14 +217,3 @@ int session_statistics(const session *self, quire_statistics *statistics) {
     quire_status status = quire_engine_statistics(self->engine, statistics, &error);
     return status == QUIRE_OK ? EXIT_OK : fail_with("statistics", status, error);
 }
-
-int session_tokenize(const session *self, const char *text, uint32_t **tokens, size_t *count) {
-    quire_error *error = NULL;
-    size_t length = strlen(text);
-    quire_status status = quire_engine_tokenize(self->engine, text, length, 0, NULL, 0, count, &error);
-    if (status == QUIRE_OK) {
-        *tokens = allocate(*count, sizeof **tokens);
-        status = quire_engine_tokenize(self->engine, text, length, 0, *tokens, *count, count, &error);
-    }
-    return status == QUIRE_OK ? EXIT_OK : fail_with("tokenize", status, error);
-}

@@ -58,8 +58,8 @@ int session_execute(session *self, run *runs, size_t count, size_t concurrency, 
 /* The engine's statistics. */
 int session_statistics(const session *self, quire_statistics *statistics);
 
-/* Token ids of a text, without special tokens around it; free with free(). */
-int session_tokenize(const session *self, const char *text, uint32_t **tokens, size_t *count);
+/* Whether both runs gave the same tokens. */
+bool run_equals(const run *left, const run *right);
 
 /* Frees what a run holds and zeroes it. */
 void run_clear(run *self);

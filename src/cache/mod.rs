@@ -1,4 +1,27 @@
 //! Pages: block pool, block tables, prefix index (pure) and page storage (MLX).
+//!
+//! A block is a fixed run of token slots; per layer the storage holds K and V for all blocks. This half
+//! knows ids and tokens only: [`BlockPool`] says who holds each block, [`PrefixIndex`] which block holds
+//! which tokens after which prefix, [`BlockManager`] keeps the two in step.
+
+pub mod hash;
+pub mod index;
+mod manager;
+pub mod pool;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use hash::{BlockHashes, ChainHash};
+pub use index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
+pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SIZE};
+pub use pool::{Allocated, BlockPool};
+pub use table::BlockTable;
 
 /// Names one block of the page pool, in `0..total`.
 pub type BlockId = u32;
+
+/// How many blocks hold `tokens` tokens.
+pub fn blocks_for(tokens: usize, block_size: usize) -> usize {
+    tokens.div_ceil(block_size)
+}

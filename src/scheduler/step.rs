@@ -1,6 +1,8 @@
 //! What one step computes: the scheduler's plan, in ids alone.
 
-use crate::cache::BlockId;
+use std::sync::Arc;
+
+use crate::cache::{BlockCopy, BlockId};
 
 /// Names one sequence (a request's token stream) for as long as it lives.
 pub type SequenceId = u64;
@@ -10,7 +12,7 @@ pub type SequenceId = u64;
 pub enum RowInput {
     /// These tokens, known on the host: a chunk of a prompt, or of a sequence being recomputed.
     Tokens(Vec<u32>),
-    /// The one token the previous step sampled for the same slot; it may still be on the device.
+    /// The one token sampled last for the same slot; it may still be on the device.
     Sampled,
 }
 
@@ -26,8 +28,9 @@ pub struct Row {
     pub input: RowInput,
     /// Position of the first input token: how many tokens the pages hold before it.
     pub start: u32,
-    /// The sequence's block table: covers positions `0..start + input length`.
-    pub blocks: Vec<BlockId>,
+    /// The sequence's block table: covers positions `0..start + input length`, and may go further. Steps
+    /// share it while it does not grow, so equal pointers mean an equal table.
+    pub blocks: Arc<[BlockId]>,
     /// Whether to sample a token after the last input token. False for all but a prompt's last chunk.
     pub samples: bool,
     /// How many tokens the sequence has sampled before this row's; numbers the draws.
@@ -42,17 +45,6 @@ impl Row {
             RowInput::Sampled => 1,
         }
     }
-}
-
-/// Copy the first `tokens` slots of one block into another before the step's writes (copy on write).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockCopy {
-    /// The shared block.
-    pub from: BlockId,
-    /// The private copy.
-    pub to: BlockId,
-    /// How many of its slots matter.
-    pub tokens: u32,
 }
 
 /// One step: page copies, then all rows at once. Decode rows come first.

@@ -1,0 +1,367 @@
+//! The deterministic mock model: a [`Runner`] that needs no MLX and catches what a scheduler does wrong.
+//!
+//! Promises:
+//! - The next token is a hash of *all* tokens of the context, read back through the row's block table
+//!   from pages the mock wrote itself: one wrong page, slot or copy gives another token.
+//! - A greedy row depends on its context alone. With a temperature the hash also takes the seed and
+//!   `sampled_before`. [`expected_tokens`] computes the same without pages: the oracle of tests.
+//! - A step that breaks the contract of [`Step`] (table too short, slot taken twice, page not written,
+//!   page written by a neighbour in the same step, token not sampled) fails with an internal error.
+//! - Faults happen where [`MockOptions`] says, and nowhere else.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use serde::Deserialize;
+
+use super::{MemoryUse, Runner, Sampled};
+use crate::cache::BlockId;
+use crate::error::{Error, Result, Status};
+use crate::sampling::SamplingParams;
+use crate::scheduler::{Row, RowInput, SequenceId, Step};
+
+/// What a token slot holds before it is written. No vocabulary reaches it.
+const POISON: u32 = u32::MAX;
+
+/// How the mock behaves: the `mock` object of a test model's `config.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MockOptions {
+    /// Tokens are in `0..vocab_size`; at least 2.
+    pub vocab_size: u32,
+    /// The end-of-sequence token. It is sampled as often as `eos_every` says and never by chance.
+    pub eos_token: u32,
+    /// About one token in this many is `eos_token`; zero means none.
+    pub eos_every: u32,
+    /// How long the device takes for a step, in microseconds, in which launches do not wait.
+    pub step_micros: u64,
+    /// Panics when launching the step of this number, counted from 1 over the runner's life; 0 never.
+    pub panic_at_step: u64,
+    /// Fails with a device error when launching the step of this number; 0 never.
+    pub fail_at_step: u64,
+    /// Fails with a device error when collecting the step of this number; 0 never.
+    pub fail_collect_at_step: u64,
+}
+
+impl Default for MockOptions {
+    fn default() -> Self {
+        MockOptions {
+            vocab_size: 1000,
+            eos_token: 2,
+            eos_every: 0,
+            step_micros: 0,
+            panic_at_step: 0,
+            fail_at_step: 0,
+            fail_collect_at_step: 0,
+        }
+    }
+}
+
+impl MockOptions {
+    /// Refuses values that make no model, naming the field.
+    pub fn validate(&self) -> Result<()> {
+        if self.vocab_size < 2 || self.vocab_size == POISON {
+            return Err(Error::model(format!("mock.vocab_size is {}, want at least 2", self.vocab_size)));
+        }
+        if self.eos_token >= self.vocab_size {
+            return Err(Error::model(format!(
+                "mock.eos_token is {}, outside the vocabulary of {}",
+                self.eos_token, self.vocab_size
+            )));
+        }
+        Ok(())
+    }
+
+    /// The token that follows a context of this hash.
+    fn next_token(&self, context: ContextHash, params: &SamplingParams, sampled_before: u32) -> u32 {
+        let mut h = context.0;
+        if !params.is_greedy() {
+            h = mix(h ^ mix(params.seed ^ mix(u64::from(sampled_before) + 1)));
+        }
+        let h = mix(h);
+        if self.eos_every > 0 && (h >> 32).is_multiple_of(u64::from(self.eos_every)) {
+            return self.eos_token;
+        }
+        // One of the other tokens.
+        let token = (h % u64::from(self.vocab_size - 1)) as u32;
+        token + u32::from(token >= self.eos_token)
+    }
+}
+
+/// A hash of a sequence of tokens, fed one at a time.
+#[derive(Debug, Clone, Copy)]
+struct ContextHash(u64);
+
+impl ContextHash {
+    fn new() -> Self {
+        ContextHash(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn feed(&mut self, token: u32) {
+        self.0 = (self.0 ^ u64::from(token)).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+    }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+fn mix(mut h: u64) -> u64 {
+    h = (h ^ (h >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    h ^ (h >> 31)
+}
+
+/// What the mock answers to `prompt`: `count` tokens, end-of-sequence tokens among them. No pages, no
+/// batch, no scheduler.
+pub fn expected_tokens(
+    options: &MockOptions,
+    prompt: &[u32],
+    params: &SamplingParams,
+    count: usize,
+) -> Vec<u32> {
+    let mut context = ContextHash::new();
+    prompt.iter().for_each(|&t| context.feed(t));
+    let mut tokens = Vec::with_capacity(count);
+    for sampled_before in 0..count as u32 {
+        let token = options.next_token(context, params, sampled_before);
+        context.feed(token);
+        tokens.push(token);
+    }
+    tokens
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    id: SequenceId,
+    token: u32,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    ready: Option<Instant>,
+    sampled: Vec<Sampled>,
+}
+
+/// The mock runner. See the module's page.
+#[derive(Debug)]
+pub struct MockRunner {
+    options: MockOptions,
+    block_size: usize,
+    /// `block_size` token ids for each block.
+    pages: Vec<u32>,
+    /// What each slot sampled last.
+    slots: Vec<Option<Slot>>,
+    in_flight: VecDeque<InFlight>,
+    /// Steps launched over the runner's life.
+    steps: u64,
+    device_free_at: Option<Instant>,
+    /// Scratch: who writes which page slot in this step.
+    writers: FxHashMap<usize, usize>,
+    slots_taken: Vec<bool>,
+}
+
+impl MockRunner {
+    /// A mock of `max_sequences` slots and `num_blocks` blocks of `block_size` tokens, all poisoned.
+    pub fn new(options: MockOptions, num_blocks: u32, block_size: u32, max_sequences: usize) -> Result<Self> {
+        options.validate()?;
+        Ok(MockRunner {
+            options,
+            block_size: block_size as usize,
+            pages: vec![POISON; num_blocks as usize * block_size as usize],
+            slots: vec![None; max_sequences],
+            in_flight: VecDeque::new(),
+            steps: 0,
+            device_free_at: None,
+            writers: FxHashMap::default(),
+            slots_taken: vec![false; max_sequences],
+        })
+    }
+
+    /// The behaviour it was made with.
+    pub fn options(&self) -> &MockOptions {
+        &self.options
+    }
+
+    /// Where position `position` of a sequence with this table lies in the page store.
+    fn place(&self, row: &Row, position: usize) -> Result<usize> {
+        let block = row.blocks.get(position / self.block_size).copied();
+        let place = block.map(|b| b as usize * self.block_size + position % self.block_size);
+        place.filter(|&p| p < self.pages.len()).ok_or_else(|| {
+            broken(row, format_args!("position {position} is not in the pages of its table {:?}", row.blocks))
+        })
+    }
+
+    fn copy_blocks(&mut self, step: &Step) -> Result<()> {
+        let (block_size, slots) = (self.block_size, self.pages.len());
+        let block_at = |block: BlockId| {
+            let at = block as usize * block_size;
+            if at >= slots {
+                return Err(Error::internal(format!(
+                    "mock: a copy names block {block}, which does not exist"
+                )));
+            }
+            Ok(at)
+        };
+        for (i, copy) in step.copies.iter().enumerate() {
+            let (from, to, tokens) = (block_at(copy.from)?, block_at(copy.to)?, copy.tokens as usize);
+            let clash =
+                |c: &crate::cache::BlockCopy| c.to == copy.to || c.from == copy.to || c.to == copy.from;
+            if copy.from == copy.to || tokens > self.block_size || step.copies[..i].iter().any(clash) {
+                return Err(Error::internal(format!("mock: {copy:?} is malformed or clashes with another")));
+            }
+            if self.pages[from..from + tokens].contains(&POISON) {
+                return Err(Error::internal(format!("mock: {copy:?} reads slots that were never written")));
+            }
+            // What the copy does not cover must not be read before it is written.
+            self.pages[to..to + self.block_size].fill(POISON);
+            self.pages.copy_within(from..from + tokens, to);
+        }
+        Ok(())
+    }
+
+    /// The row's input tokens, with what comes from the device filled in.
+    fn input<'a>(&self, row: &'a Row, buffer: &'a mut [u32; 1]) -> Result<&'a [u32]> {
+        match &row.input {
+            RowInput::Tokens(tokens) if tokens.is_empty() => Err(broken(row, "its input is empty")),
+            RowInput::Tokens(tokens) => match tokens.iter().find(|&&t| t >= self.options.vocab_size) {
+                Some(token) => Err(broken(row, format_args!("token {token} is outside the vocabulary"))),
+                None => Ok(tokens),
+            },
+            RowInput::Sampled => match self.slots[row.slot as usize] {
+                Some(slot) if slot.id == row.id => {
+                    buffer[0] = slot.token;
+                    Ok(buffer)
+                }
+                _ => Err(broken(row, "its slot has not sampled a token for it")),
+            },
+        }
+    }
+
+    /// Checks slots and writes every row's input into the pages.
+    fn write_rows(&mut self, step: &Step) -> Result<()> {
+        self.writers.clear();
+        self.slots_taken.fill(false);
+        for (index, row) in step.rows.iter().enumerate() {
+            match self.slots_taken.get_mut(row.slot as usize) {
+                Some(taken) if !*taken => *taken = true,
+                _ => return Err(broken(row, "its slot does not exist or is taken twice")),
+            }
+            let mut buffer = [0];
+            let input = self.input(row, &mut buffer)?;
+            let start = row.start as usize;
+            let places = (start..start + input.len()).map(|p| self.place(row, p));
+            let places = places.collect::<Result<Vec<usize>>>()?;
+            for (place, &token) in places.into_iter().zip(input) {
+                self.pages[place] = token;
+                if self.writers.insert(place, index).is_some() {
+                    return Err(broken(row, "another row writes the same page slot"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the row's context back through its table.
+    fn context(&self, index: usize, row: &Row) -> Result<ContextHash> {
+        let mut context = ContextHash::new();
+        let (start, end) = (row.start as usize, row.start as usize + row.input_len());
+        for position in 0..end {
+            let place = self.place(row, position)?;
+            let token = self.pages[place];
+            if token == POISON {
+                return Err(broken(row, format_args!("position {position} was never written")));
+            }
+            if position < start && self.writers.get(&place).is_some_and(|&w| w != index) {
+                return Err(broken(row, format_args!("position {position} is written by another row")));
+            }
+            context.feed(token);
+        }
+        Ok(context)
+    }
+
+    fn run(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<Vec<Sampled>> {
+        if params.len() != step.rows.len() {
+            return Err(Error::internal(format!(
+                "mock: {} params for {} rows",
+                params.len(),
+                step.rows.len()
+            )));
+        }
+        self.copy_blocks(step)?;
+        self.write_rows(step)?;
+        let mut sampled = Vec::with_capacity(step.rows.len());
+        for (index, (row, params)) in step.rows.iter().zip(params).enumerate() {
+            let context = self.context(index, row)?;
+            let slot = &mut self.slots[row.slot as usize];
+            *slot = None;
+            match (row.samples, params) {
+                (true, Some(params)) => {
+                    let token = self.options.next_token(context, params, row.sampled_before);
+                    *slot = Some(Slot { id: row.id, token });
+                    sampled.push(Sampled { id: row.id, token });
+                }
+                (false, None) => {}
+                _ => return Err(broken(row, "it has params and does not sample, or the other way round")),
+            }
+        }
+        Ok(sampled)
+    }
+}
+
+fn broken(row: &Row, what: impl std::fmt::Display) -> Error {
+    Error::internal(format!("mock: row of sequence {}, start {}: {what}", row.id, row.start))
+}
+
+fn injected(what: &str, step: u64) -> Error {
+    Error::new(Status::DeviceError, format!("the mock device failed as told, {what} step {step}"))
+}
+
+impl Runner for MockRunner {
+    fn launch(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<()> {
+        self.steps += 1;
+        let number = self.steps;
+        if number == self.options.panic_at_step {
+            panic!("the mock panics as told, launching step {number}");
+        }
+        if number == self.options.fail_at_step {
+            return Err(injected("launching", number));
+        }
+        let sampled = self.run(step, params)?;
+        let ready = (self.options.step_micros > 0).then(|| {
+            let now = Instant::now();
+            let begin = self.device_free_at.map_or(now, |free| free.max(now));
+            begin + Duration::from_micros(self.options.step_micros)
+        });
+        self.device_free_at = ready;
+        self.in_flight.push_back(InFlight { number, ready, sampled });
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Vec<Sampled>> {
+        let step = self.in_flight.pop_front();
+        let step = step.ok_or_else(|| Error::internal("mock: collect without a step in flight"))?;
+        if let Some(ready) = step.ready {
+            std::thread::sleep(ready.saturating_duration_since(Instant::now()));
+        }
+        if step.number == self.options.fail_collect_at_step {
+            return Err(injected("collecting", step.number));
+        }
+        Ok(step.sampled)
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        self.in_flight.clear();
+        self.pages.fill(POISON);
+        self.slots.fill(None);
+        self.device_free_at = None;
+        Ok(())
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let pages = std::mem::size_of_val(self.pages.as_slice()) as u64;
+        MemoryUse { weights: 0, pages, peak: pages }
+    }
+}

@@ -1,0 +1,152 @@
+//! A step's rows in the form a forward pass wants: where each stands, where its keys go, which rows
+//! attend to what.
+
+use mlx_rs::ops;
+
+use super::layers::{Angles, Rope};
+use crate::cache::BlockId;
+use crate::cache::pages::{Pages, Table};
+use crate::error::Result;
+use crate::mlx::{Array, Dtype};
+use crate::scheduler::Row;
+
+/// Queries attended to at a time where scores are held in memory (CPU): fewer of them below the
+/// diagonal are computed for nothing, and they stay in the cache.
+const CPU_QUERIES: usize = 128;
+
+/// Row counts are multiples of this on a CPU, or 1: OpenBLAS multiplies 16 rows faster than 2 to 15.
+const CPU_ROWS: usize = 16;
+
+/// One step's rows.
+pub struct Batch {
+    /// Rows, with those that only fill up.
+    pub rows: usize,
+    /// Where each row stands.
+    pub angles: Angles,
+    /// Where each row's keys and values go.
+    pub slots: Array,
+    /// Which rows attend to what; they cover the rows that matter, in order.
+    pub groups: Vec<Group>,
+    /// The rows whose logits are wanted, filled up by repetition: `[n]`. `None` if no row's are.
+    pub outputs: Option<Array>,
+    /// How many of `outputs` matter.
+    pub wanted: usize,
+}
+
+/// Rows that attend together.
+pub struct Group {
+    /// How many rows.
+    pub rows: i32,
+    /// The pages they read.
+    pub table: Table,
+    /// How many sequences: 1, whose rows follow each other, or as many as there are rows.
+    pub sequences: i32,
+    /// Added to the scores: 0 where a row may look, minus infinity where not. `[rows, context]`, or
+    /// `[rows, 1, 1, context]` for several sequences. `None` if rows see the whole context, or if
+    /// [`Group::causal`].
+    pub mask: Option<Array>,
+    /// Each row sees one token more than the row before it, the last sees all (for MLX's fused kernel).
+    pub causal: bool,
+}
+
+impl Batch {
+    /// Lays out a step's rows.
+    pub fn new(rows: &[Row], pages: &Pages, rope: &Rope, dtype: Dtype, fused: bool) -> Result<Batch> {
+        let spare = [pages.layout().spare_block()];
+        let mut tokens: Vec<(usize, &[BlockId])> = Vec::new();
+        let mut outputs = Vec::new();
+        for row in rows {
+            let start = row.start as usize;
+            tokens.extend((start..start + row.input_len()).map(|position| (position, row.blocks.as_slice())));
+            if row.samples {
+                outputs.push(tokens.len() as u32 - 1);
+            }
+        }
+        let padded = if fused { tokens.len() } else { fill_up(tokens.len()) };
+        tokens.resize(padded, (0, &spare));
+
+        let decode = rows.iter().take_while(|row| row.input_len() == 1).count();
+        let mut groups = Vec::new();
+        let (singles, chunks) = if decode > 1 { rows.split_at(decode) } else { rows.split_at(0) };
+        if !singles.is_empty() {
+            groups.push(many(singles, pages, dtype)?);
+        }
+        for row in chunks {
+            one(row, pages, dtype, fused, &mut groups)?;
+        }
+
+        let wanted = outputs.len();
+        if let Some(&first) = outputs.first()
+            && !fused
+        {
+            outputs.resize(fill_up(wanted), first);
+        }
+        let positions: Vec<u32> = tokens.iter().map(|(position, _)| *position as u32).collect();
+        Ok(Batch {
+            rows: padded,
+            angles: rope.angles(&positions),
+            slots: pages.slots(tokens.into_iter())?,
+            groups,
+            outputs: (wanted > 0).then(|| Array::from_slice(&outputs, &[outputs.len() as i32])),
+            wanted,
+        })
+    }
+}
+
+fn fill_up(rows: usize) -> usize {
+    if rows == 1 { 1 } else { rows.next_multiple_of(CPU_ROWS) }
+}
+
+/// One token each of several sequences.
+fn many(rows: &[Row], pages: &Pages, dtype: Dtype) -> Result<Group> {
+    let contexts: Vec<usize> = rows.iter().map(|row| row.start as usize + 1).collect();
+    let longest = contexts.iter().copied().max().unwrap_or(1);
+    let tables: Vec<&[BlockId]> = rows.iter().map(|row| row.blocks.as_slice()).collect();
+    let mask = if contexts.iter().all(|&context| context == longest) {
+        None
+    } else {
+        let mut mask = Vec::with_capacity(rows.len() * longest);
+        for &context in &contexts {
+            mask.extend((0..longest).map(|key| if key < context { 0.0 } else { f32::NEG_INFINITY }));
+        }
+        let mask = Array::from_slice(&mask, &[rows.len() as i32, 1, 1, longest as i32]);
+        Some(mask.as_dtype(dtype)?)
+    };
+    let rows = rows.len() as i32;
+    Ok(Group { rows, table: pages.tables(&tables, longest), sequences: rows, mask, causal: false })
+}
+
+/// A run of tokens of one sequence.
+fn one(row: &Row, pages: &Pages, dtype: Dtype, fused: bool, groups: &mut Vec<Group>) -> Result<()> {
+    let (start, end) = (row.start as usize, row.start as usize + row.input_len());
+    let at_once = if fused { row.input_len() } else { CPU_QUERIES };
+    let mut first = start;
+    while first < end {
+        let context = end.min(first + at_once);
+        let queries = context - first;
+        let mask = match queries {
+            1 => None,
+            _ if fused => None,
+            _ => Some(causal_mask(first, queries, dtype)?),
+        };
+        groups.push(Group {
+            rows: queries as i32,
+            table: pages.table(&row.blocks, context),
+            sequences: 1,
+            mask,
+            causal: queries > 1 && fused,
+        });
+        first = context;
+    }
+    Ok(())
+}
+
+/// `[queries, first + queries]`: query `i` sees keys up to `first + i`.
+fn causal_mask(first: usize, queries: usize, dtype: Dtype) -> Result<Array> {
+    let positions: Vec<i32> = (0..(first + queries) as i32).collect();
+    let keys = Array::from_slice(&positions, &[1, positions.len() as i32]);
+    let own = Array::from_slice(&positions[first..], &[queries as i32, 1]);
+    let sees = ops::ge(&own, &keys)?;
+    let mask = ops::select(sees, Array::from_f32(0.0), Array::from_f32(f32::NEG_INFINITY))?;
+    Ok(mask.as_dtype(dtype)?)
+}

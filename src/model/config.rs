@@ -1,0 +1,173 @@
+//! What a model is: sizes, rope, quantization, special tokens.
+//!
+//! Promises: a [`ModelConfig`] that exists is consistent (sizes are positive, heads divide, everything
+//! fits the device's 32-bit shapes), so nothing after it checks sizes again; a value it does not
+//! understand is an error that names the field, never a silent default; parsing reads no file and knows
+//! no MLX.
+
+mod json;
+mod rope;
+
+use std::collections::BTreeMap;
+
+pub use rope::{RopeConfig, RopeScaling};
+
+use super::Architecture;
+use crate::error::{Error, Result};
+
+/// A model's shape, in the terms of its `config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Which family's forward pass it runs.
+    pub architecture: Architecture,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of transformer blocks.
+    pub layers: usize,
+    /// Query heads per layer.
+    pub heads: usize,
+    /// Key and value heads per layer; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of one head; even.
+    pub head_dim: usize,
+    /// Width of the gated feed-forward layer.
+    pub intermediate_size: usize,
+    /// Rows of the embedding: token ids are below this.
+    pub vocab_size: usize,
+    /// Added under the root in every RMS norm.
+    pub rms_norm_eps: f32,
+    /// Rotary position embedding.
+    pub rope: RopeConfig,
+    /// Whether the output projection is the embedding's transpose. `None` where the configuration does
+    /// not say: it is if the checkpoint has no output projection.
+    pub tie_word_embeddings: Option<bool>,
+    /// Whether the attention projections have biases.
+    pub attention_bias: bool,
+    /// Whether the feed-forward projections have biases.
+    pub mlp_bias: bool,
+    /// The longest context the model was made for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Token that opens a text, if the model has one.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end a text.
+    pub eos_token_ids: Vec<u32>,
+    /// How linear layers and embeddings are quantized; `None` if they are not.
+    pub quantization: Option<Quantization>,
+}
+
+impl ModelConfig {
+    /// Reads a `config.json` in the Hugging Face / MLX layout.
+    ///
+    /// Errors: `ModelInvalid` naming the field that is missing, of the wrong type or inconsistent;
+    /// `ModelUnsupported` naming an architecture, rope type or quantization this library does not run.
+    pub fn from_json(text: &str) -> Result<ModelConfig> {
+        json::parse(text)
+    }
+
+    /// Refuses sizes that contradict each other, naming the field.
+    pub(super) fn validate(self) -> Result<ModelConfig> {
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.layers),
+            ("num_attention_heads", self.heads),
+            ("num_key_value_heads", self.kv_heads),
+            ("head_dim", self.head_dim),
+            ("intermediate_size", self.intermediate_size),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        for (field, size) in sizes {
+            if size == 0 || size > MAX_SIZE {
+                return Err(Error::model(format!("'{field}' is {size}, want 1 to {MAX_SIZE}")));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(Error::model(format!(
+                "'num_key_value_heads' is {}, which does not divide 'num_attention_heads' ({})",
+                self.kv_heads, self.heads
+            )));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(Error::model(format!("'head_dim' is {}, want an even number", self.head_dim)));
+        }
+        let widest = self.heads.saturating_mul(self.head_dim).max(self.intermediate_size.saturating_mul(2));
+        if widest > MAX_SIZE {
+            return Err(Error::model(format!("a layer is {widest} wide, want at most {MAX_SIZE}")));
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            return Err(Error::model(format!(
+                "'rms_norm_eps' is {}, want between 0 and 1",
+                self.rms_norm_eps
+            )));
+        }
+        let ids = self.eos_token_ids.iter().map(|id| ("eos_token_id", *id));
+        for (field, id) in ids.chain(self.bos_token_id.map(|id| ("bos_token_id", id))) {
+            if id as usize >= self.vocab_size {
+                return Err(Error::model(format!(
+                    "'{field}' is {id}, but 'vocab_size' is {}",
+                    self.vocab_size
+                )));
+            }
+        }
+        self.rope.validate(self.head_dim)?;
+        Ok(self)
+    }
+}
+
+/// No dimension of a published model comes near; products of two stay far inside 64 bits.
+const MAX_SIZE: usize = 1 << 24;
+
+/// How one weight is packed: groups of `group_size` elements share a scale and a bias (affine).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuantParams {
+    /// Elements of a row that share a scale.
+    pub group_size: usize,
+    /// Bits an element takes.
+    pub bits: usize,
+}
+
+impl QuantParams {
+    /// Refuses what MLX's affine kernels do not take.
+    pub(super) fn validate(self, field: &str) -> Result<QuantParams> {
+        if !matches!(self.group_size, 32 | 64 | 128) {
+            return Err(Error::unsupported(format!(
+                "'{field}.group_size' is {}, want 32, 64 or 128",
+                self.group_size
+            )));
+        }
+        if !matches!(self.bits, 2 | 3 | 4 | 5 | 6 | 8) {
+            return Err(Error::unsupported(format!(
+                "'{field}.bits' is {}, want 2, 3, 4, 5, 6 or 8",
+                self.bits
+            )));
+        }
+        Ok(self)
+    }
+}
+
+/// A model's quantization: one setting, and modules that differ from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quantization {
+    /// For every module that is quantized and not named below.
+    pub default: QuantParams,
+    /// By module name (`model.embed_tokens`): other parameters, or `None` for a module left dense.
+    pub overrides: BTreeMap<String, Option<QuantParams>>,
+}
+
+impl Quantization {
+    /// What the configuration says of a module: parameters, or `None` if it is left dense. A module
+    /// that is not named may still be dense; whether it has scales decides.
+    pub fn of(&self, module: &str) -> Option<QuantParams> {
+        self.overrides.get(module).copied().unwrap_or(Some(self.default))
+    }
+
+    /// A line for people, as in `4 bit, groups of 32 (1 module differs)`.
+    pub fn describe(&self) -> String {
+        let QuantParams { group_size, bits } = self.default;
+        match self.overrides.len() {
+            0 => format!("{bits} bit, groups of {group_size}"),
+            1 => format!("{bits} bit, groups of {group_size} (1 module differs)"),
+            n => format!("{bits} bit, groups of {group_size} ({n} modules differ)"),
+        }
+    }
+}

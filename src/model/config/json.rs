@@ -1,0 +1,353 @@
+//! `config.json` of the Hugging Face / MLX layout.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::rope::yarn_magnitude;
+use super::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+use crate::error::{Error, Result};
+use crate::model::Architecture;
+
+/// Parses and checks the whole file.
+pub(super) fn parse(text: &str) -> Result<ModelConfig> {
+    let root: Value = serde_json::from_str(text).map_err(|e| Error::model(format!("malformed JSON: {e}")))?;
+    let Value::Object(root) = root else {
+        return Err(Error::model("the top level is not an object"));
+    };
+    let fields = Fields { map: &root, prefix: "" };
+
+    let model_type: String = fields.required("model_type")?;
+    let architecture = Architecture::from_model_type(&model_type)?;
+    refuse_what_we_do_not_run(&fields)?;
+
+    let hidden_size: usize = fields.required("hidden_size")?;
+    let heads: usize = fields.required("num_attention_heads")?;
+    let max_position_embeddings = fields.optional("max_position_embeddings")?.unwrap_or(2048);
+    let head_dim = match fields.optional("head_dim")? {
+        Some(head_dim) => head_dim,
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => {
+            return Err(Error::model(format!(
+                "'num_attention_heads' ({heads}) does not divide 'hidden_size' ({hidden_size}), and there \
+                 is no 'head_dim'"
+            )));
+        }
+    };
+    ModelConfig {
+        architecture,
+        hidden_size,
+        layers: fields.required("num_hidden_layers")?,
+        heads,
+        kv_heads: fields.optional("num_key_value_heads")?.unwrap_or(heads),
+        head_dim,
+        intermediate_size: fields.required("intermediate_size")?,
+        vocab_size: fields.required("vocab_size")?,
+        rms_norm_eps: fields.required("rms_norm_eps")?,
+        rope: rope(&fields)?,
+        // MLX's and Hugging Face's loaders disagree on the default, so the checkpoint decides.
+        tie_word_embeddings: fields.optional("tie_word_embeddings")?,
+        attention_bias: fields.optional("attention_bias")?.unwrap_or(false),
+        mlp_bias: fields.optional("mlp_bias")?.unwrap_or(false),
+        max_position_embeddings,
+        bos_token_id: ids(&fields, "bos_token_id")?.first().copied(),
+        eos_token_ids: ids(&fields, "eos_token_id")?,
+        quantization: quantization(&fields)?,
+    }
+    .validate()
+}
+
+/// Fields that would change the forward pass in ways this library does not follow.
+fn refuse_what_we_do_not_run(fields: &Fields) -> Result<()> {
+    if let Some(act) = fields.optional::<String>("hidden_act")?
+        && act != "silu"
+    {
+        return Err(Error::unsupported(format!("'hidden_act' is \"{act}\", want \"silu\"")));
+    }
+    if fields.optional::<bool>("rope_traditional")?.unwrap_or(false) {
+        return Err(Error::unsupported("'rope_traditional' is true; only rotated halves are supported"));
+    }
+    if let Some(part) = fields.optional::<f64>("partial_rotary_factor")?
+        && part != 1.0
+    {
+        return Err(Error::unsupported(format!("'partial_rotary_factor' is {part}, want 1")));
+    }
+    let kinds: Vec<String> = fields.optional("layer_types")?.unwrap_or_default();
+    if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention") {
+        return Err(Error::unsupported(format!("'layer_types' has \"{kind}\", want \"full_attention\"")));
+    }
+    Ok(())
+}
+
+/// `rope_theta` and `rope_scaling`, or the `rope_parameters` object that newer files carry instead.
+fn rope(fields: &Fields) -> Result<RopeConfig> {
+    let newer = fields.object("rope_parameters")?;
+    let theta = match &newer {
+        Some(parameters) => parameters.optional("rope_theta")?,
+        None => None,
+    };
+    let theta = match theta {
+        Some(theta) => theta,
+        None => fields.optional("rope_theta")?.unwrap_or(10_000.0),
+    };
+    let scaling = match (fields.object("rope_scaling")?, &newer) {
+        (Some(scaling), _) => rope_scaling(&scaling)?,
+        (None, Some(parameters)) => rope_scaling(parameters)?,
+        (None, None) => RopeScaling::None,
+    };
+    Ok(RopeConfig { theta, scaling })
+}
+
+fn rope_scaling(fields: &Fields) -> Result<RopeScaling> {
+    let kind = match fields.optional::<String>("rope_type")? {
+        Some(kind) => kind,
+        None => fields.optional("type")?.unwrap_or_else(|| "default".into()),
+    };
+    match kind.as_str() {
+        "default" => Ok(RopeScaling::None),
+        "dynamic" => {
+            // Only contexts past `max_position_embeddings` would change; the field must be sound.
+            let _factor: f64 = fields.required("factor")?;
+            Ok(RopeScaling::None)
+        }
+        "linear" => Ok(RopeScaling::Linear { factor: fields.required("factor")? }),
+        "llama3" => Ok(RopeScaling::Llama3 {
+            factor: fields.required("factor")?,
+            low_freq_factor: fields.optional("low_freq_factor")?.unwrap_or(1.0),
+            high_freq_factor: fields.optional("high_freq_factor")?.unwrap_or(4.0),
+            original_context: fields.optional("original_max_position_embeddings")?.unwrap_or(8192.0),
+        }),
+        "yarn" => {
+            let factor: f64 = fields.required("factor")?;
+            let mscale: Option<f64> = fields.optional("mscale")?;
+            let mscale_all: Option<f64> = fields.optional("mscale_all_dim")?;
+            let attention_factor = match (fields.optional("attention_factor")?, mscale, mscale_all) {
+                (Some(own), _, _) => own,
+                (None, Some(m), Some(all)) if m != 0.0 && all != 0.0 => {
+                    yarn_magnitude(factor, m) / yarn_magnitude(factor, all)
+                }
+                _ => yarn_magnitude(factor, 1.0),
+            };
+            Ok(RopeScaling::Yarn {
+                factor,
+                original_context: fields.required("original_max_position_embeddings")?,
+                beta_fast: fields.optional("beta_fast")?.unwrap_or(32.0),
+                beta_slow: fields.optional("beta_slow")?.unwrap_or(1.0),
+                attention_factor,
+            })
+        }
+        other => Err(Error::unsupported(format!(
+            "'rope_scaling.rope_type' is \"{other}\", want default, linear, dynamic, llama3 or yarn"
+        ))),
+    }
+}
+
+/// `quantization` (MLX's own name) or `quantization_config` (where converters repeat it).
+fn quantization(fields: &Fields) -> Result<Option<Quantization>> {
+    let (name, map) = match (fields.object("quantization")?, fields.object("quantization_config")?) {
+        (Some(own), _) => ("quantization", own),
+        (None, Some(copy)) => ("quantization_config", copy),
+        (None, None) => return Ok(None),
+    };
+    if let Some(method) = map.optional::<String>("quant_method")? {
+        return Err(Error::unsupported(format!(
+            "'{name}.quant_method' is \"{method}\"; only MLX's own quantization is supported"
+        )));
+    }
+    let default = quant_params(&map, name)?;
+    let mut overrides = BTreeMap::new();
+    for (module, value) in map.map {
+        let field = format!("{name}.{module}");
+        match value {
+            Value::Object(own) => {
+                let own = Fields { map: own, prefix: &field };
+                overrides.insert(module.clone(), Some(quant_params(&own, &field)?));
+            }
+            Value::Bool(false) => {
+                overrides.insert(module.clone(), None);
+            }
+            // `true` means the default; the rest are the setting's own fields, read above.
+            _ => {}
+        }
+    }
+    Ok(Some(Quantization { default, overrides }))
+}
+
+fn quant_params(fields: &Fields, name: &str) -> Result<QuantParams> {
+    if let Some(mode) = fields.optional::<String>("mode")?
+        && mode != "affine"
+    {
+        return Err(Error::unsupported(format!("'{name}.mode' is \"{mode}\", want \"affine\"")));
+    }
+    QuantParams { group_size: fields.required("group_size")?, bits: fields.required("bits")? }.validate(name)
+}
+
+/// A token id, a list of them, or nothing.
+fn ids(fields: &Fields, name: &str) -> Result<Vec<u32>> {
+    match fields.map.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(_)) => fields.required(name),
+        Some(_) => Ok(vec![fields.required(name)?]),
+    }
+}
+
+/// An object of the file, with the path to it for messages.
+struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    prefix: &'a str,
+}
+
+impl<'a> Fields<'a> {
+    /// The field's full name.
+    fn path(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// The field's value; an error that names it if it is missing or of another type.
+    fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        self.optional(name)?
+            .ok_or_else(|| Error::model(format!("required field '{}' is missing", self.path(name))))
+    }
+
+    /// The field's value; `None` where it is absent or null.
+    fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        match self.map.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => T::deserialize(value)
+                .map(Some)
+                .map_err(|e| Error::model(format!("field '{}': {e}", self.path(name)))),
+        }
+    }
+
+    /// The field as an object; `None` where it is absent or null.
+    fn object(&self, name: &'a str) -> Result<Option<Fields<'a>>> {
+        match self.map.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Fields { map, prefix: name })),
+            Some(_) => Err(Error::model(format!("field '{}' is not an object", self.path(name)))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Status;
+    use serde_json::json;
+
+    fn base() -> Value {
+        json!({
+            "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96,
+            "vocab_size": 100, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+            "max_position_embeddings": 512, "tie_word_embeddings": true,
+            "bos_token_id": 1, "eos_token_id": [2, 3],
+        })
+    }
+
+    fn with(changes: Value) -> Result<ModelConfig> {
+        let mut config = base();
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        parse(&config.to_string())
+    }
+
+    #[test]
+    fn a_plain_llama() {
+        let config = with(json!({})).unwrap();
+        assert_eq!(config.architecture, Architecture::Llama);
+        assert_eq!((config.head_dim, config.kv_heads), (16, 2));
+        assert_eq!(config.rope, RopeConfig { theta: 500_000.0, scaling: RopeScaling::None });
+        assert_eq!((config.bos_token_id, config.eos_token_ids.as_slice()), (Some(1), &[2, 3][..]));
+        assert_eq!(config.quantization, None);
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        for field in ["hidden_size", "num_hidden_layers", "vocab_size", "rms_norm_eps", "model_type"] {
+            let mut config = base();
+            config.as_object_mut().unwrap().remove(field);
+            let e = parse(&config.to_string()).unwrap_err();
+            assert_eq!(e.status(), Status::ModelInvalid);
+            assert!(e.message().contains(field), "{e}");
+        }
+        let bad = [
+            (json!({"hidden_size": "64"}), "hidden_size"),
+            (json!({"hidden_size": -1}), "hidden_size"),
+            (json!({"hidden_size": 0}), "hidden_size"),
+            (json!({"vocab_size": 1u64 << 40}), "vocab_size"),
+            (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
+            (json!({"num_attention_heads": 0}), "num_attention_heads"),
+            (json!({"num_attention_heads": 5}), "head_dim"),
+            (json!({"head_dim": 15}), "head_dim"),
+            (json!({"rms_norm_eps": 0.0}), "rms_norm_eps"),
+            (json!({"eos_token_id": 100}), "eos_token_id"),
+            (json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor"),
+            (json!({"rope_scaling": 3}), "rope_scaling"),
+            (json!({"quantization": {"bits": 4}}), "quantization.group_size"),
+        ];
+        for (change, field) in bad {
+            let e = with(change.clone()).unwrap_err();
+            assert_eq!(e.status(), Status::ModelInvalid, "{change}: {e}");
+            assert!(e.message().contains(field), "{change}: {e}");
+        }
+        assert_eq!(parse("{").unwrap_err().status(), Status::ModelInvalid);
+        assert_eq!(parse("[]").unwrap_err().status(), Status::ModelInvalid);
+    }
+
+    #[test]
+    fn what_we_do_not_run_is_unsupported_by_name() {
+        let bad = [
+            (json!({"model_type": "mamba"}), "mamba"),
+            (json!({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}), "longrope"),
+            (json!({"hidden_act": "gelu"}), "gelu"),
+            (json!({"layer_types": ["full_attention", "sliding_attention"]}), "sliding_attention"),
+            (json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}}), "mxfp4"),
+            (json!({"quantization": {"bits": 7, "group_size": 32}}), "quantization.bits"),
+            (json!({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}}), "gptq"),
+        ];
+        for (change, name) in bad {
+            let e = with(change.clone()).unwrap_err();
+            assert_eq!(e.status(), Status::ModelUnsupported, "{change}: {e}");
+            assert!(e.message().contains(name), "{change}: {e}");
+        }
+    }
+
+    #[test]
+    fn every_rope_scaling() {
+        let scaling = |value: Value| with(json!({ "rope_scaling": value })).unwrap().rope.scaling;
+        assert_eq!(scaling(json!({"type": "linear", "factor": 4.0})), RopeScaling::Linear { factor: 4.0 });
+        assert_eq!(scaling(json!({"rope_type": "dynamic", "factor": 4.0})), RopeScaling::None);
+        assert_eq!(
+            scaling(json!({"rope_type": "llama3", "factor": 32.0})),
+            RopeScaling::Llama3 {
+                factor: 32.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_context: 8192.0
+            }
+        );
+        let yarn = scaling(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}));
+        let RopeScaling::Yarn { attention_factor, beta_fast, .. } = yarn else { panic!("{yarn:?}") };
+        assert!((attention_factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+        assert_eq!(beta_fast, 32.0);
+        let newer =
+            with(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 7e3}}));
+        let expected = RopeConfig { theta: 7000.0, scaling: RopeScaling::Linear { factor: 2.0 } };
+        assert_eq!(newer.unwrap().rope, expected);
+    }
+
+    #[test]
+    fn quantization_with_overrides() {
+        let q = json!({"group_size": 32, "bits": 4, "mode": "affine",
+            "model.embed_tokens": {"group_size": 32, "bits": 8}, "lm_head": false});
+        for name in ["quantization", "quantization_config"] {
+            let q = with(json!({ name: q })).unwrap().quantization.unwrap();
+            assert_eq!(q.of("model.layers.0.mlp.up_proj"), Some(QuantParams { group_size: 32, bits: 4 }));
+            assert_eq!(q.of("model.embed_tokens"), Some(QuantParams { group_size: 32, bits: 8 }));
+            assert_eq!(q.of("lm_head"), None);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Attention over pages.
+
+use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_attention};
+use mlx_rs::ops;
+
+use super::{Linear, Rope};
+use crate::cache::pages::Pages;
+use crate::error::{Error, Result};
+use crate::mlx::Array;
+use crate::model::ModelConfig;
+use crate::model::batch::{Batch, Group};
+
+/// Grouped-query attention: `heads / kv_heads` query heads share a key and a value head.
+pub struct Attention {
+    qkv: Linear,
+    output: Linear,
+    layer: usize,
+    heads: i32,
+    kv_heads: i32,
+    dim: i32,
+    /// Whether MLX's fused kernel does it (GPU), or matrix products over all of a group's rows.
+    fused: bool,
+}
+
+impl Attention {
+    /// `qkv` gives all query heads, then key heads, then value heads.
+    pub fn new(config: &ModelConfig, layer: usize, qkv: Linear, output: Linear, fused: bool) -> Attention {
+        let (heads, kv_heads, dim) = (config.heads as i32, config.kv_heads as i32, config.head_dim as i32);
+        Attention { qkv, output, layer, heads, kv_heads, dim, fused }
+    }
+
+    /// `residual + attention(x)`, all `[rows, hidden]`. Writes the rows' keys and values first.
+    pub fn forward_onto(
+        &self,
+        x: &Array,
+        residual: &Array,
+        batch: &Batch,
+        rope: &Rope,
+        pages: &mut Pages,
+    ) -> Result<Array> {
+        let qkv = self.qkv.forward(x)?;
+        let (queries, kv) = rope.rotate(&qkv, &batch.angles, x.dtype())?;
+        pages.write(self.layer, &kv, &batch.slots)?;
+        let mixed = match batch.groups.as_slice() {
+            [group] if group.rows as usize == batch.rows => self.attend(&queries, group, pages)?,
+            groups => {
+                let mut ends: Vec<i32> = Vec::with_capacity(groups.len());
+                for group in groups {
+                    ends.push(ends.last().unwrap_or(&0) + group.rows);
+                }
+                // One part more than groups where rows only fill up; they need no attention.
+                let filled = batch.rows as i32 - ends.last().copied().unwrap_or(0);
+                if filled == 0 {
+                    ends.pop();
+                }
+                let parts = queries.split_at_indices(&ends, 0)?;
+                let mut mixed = Vec::with_capacity(parts.len());
+                for (group, queries) in groups.iter().zip(&parts) {
+                    mixed.push(self.attend(queries, group, pages)?);
+                }
+                if filled > 0 {
+                    mixed.push(ops::zeros_dtype(&[filled, self.heads * self.dim], x.dtype())?);
+                }
+                ops::concatenate(&mixed, 0)?
+            }
+        };
+        self.output.forward_onto(&mixed, residual)
+    }
+
+    /// A group's queries `[rows, heads, dim]` to `[rows, heads * dim]`.
+    fn attend(&self, queries: &Array, group: &Group, pages: &Pages) -> Result<Array> {
+        let (keys, values) = pages.read(self.layer, &group.table)?;
+        match (group.sequences > 1, self.fused) {
+            (true, true) => {
+                let q = queries.reshape(&[group.rows, self.heads, 1, self.dim])?;
+                self.kernel(&q, &keys, &values, group)?.reshape(&[group.rows, -1]).map_err(Error::from)
+            }
+            (false, true) => {
+                let q = queries.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
+                let mixed = self.kernel(&q, &keys.expand_dims(0)?, &values.expand_dims(0)?, group)?;
+                Ok(mixed.squeeze_axes(&[0])?.transpose_axes(&[1, 0, 2])?.reshape(&[group.rows, -1])?)
+            }
+            (true, false) => {
+                // The query heads that share a key head are the rows of one matrix.
+                let shared = self.heads / self.kv_heads;
+                let q = queries.reshape(&[group.rows, self.kv_heads, shared, self.dim])?;
+                let mut scores = ops::matmul(&q, keys.swap_axes(-1, -2)?)?;
+                if let Some(mask) = &group.mask {
+                    scores = ops::add(&scores, mask)?;
+                }
+                let weights = ops::softmax_axis(&scores, -1, true)?;
+                Ok(ops::matmul(&weights, &values)?.reshape(&[group.rows, -1])?)
+            }
+            (false, false) => self.products(queries, &keys, &values, group),
+        }
+    }
+
+    /// Of one sequence, by matrix products: keys and values `[kv_heads, context, dim]`.
+    fn products(&self, queries: &Array, keys: &Array, values: &Array, group: &Group) -> Result<Array> {
+        let (rows, shared) = (group.rows, self.heads / self.kv_heads);
+        let by_head = if rows == 1 { queries.clone() } else { queries.transpose_axes(&[1, 0, 2])? };
+        let q = by_head.reshape(&[self.kv_heads, shared * rows, self.dim])?;
+        let mut scores = ops::matmul(&q, keys.swap_axes(-1, -2)?)?;
+        if let Some(mask) = &group.mask {
+            let context = scores.dim(-1);
+            scores = ops::add(scores.reshape(&[self.heads, rows, context])?, mask)?;
+            scores = scores.reshape(&[self.kv_heads, shared * rows, context])?;
+        }
+        let weights = ops::softmax_axis(&scores, -1, true)?;
+        let mixed = ops::matmul(&weights, values)?;
+        if rows == 1 {
+            return Ok(mixed.reshape(&[1, -1])?);
+        }
+        let by_row = mixed.reshape(&[self.heads, rows, self.dim])?.transpose_axes(&[1, 0, 2])?;
+        Ok(by_row.reshape(&[rows, -1])?)
+    }
+
+    fn kernel(&self, q: &Array, keys: &Array, values: &Array, group: &Group) -> Result<Array> {
+        let scale = (self.dim as f32).powf(-0.5);
+        let mask = match (&group.mask, group.causal) {
+            (Some(mask), _) => Some(Mask::Array(mask)),
+            (None, true) => Some(Mask::Causal),
+            (None, false) => None,
+        };
+        Ok(scaled_dot_product_attention(q, keys, values, scale, mask, None)?)
+    }
+}

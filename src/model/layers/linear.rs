@@ -1,0 +1,174 @@
+//! Matrices, dense or quantized, and linear layers made of them.
+
+use mlx_rs::ops;
+
+use crate::error::Result;
+use crate::mlx::{Array, Dtype};
+use crate::model::QuantParams;
+
+/// A weight matrix `[rows, columns]`.
+#[derive(Clone)]
+pub enum Matrix {
+    /// Floats, and a view of them transposed.
+    Dense {
+        /// `[rows, columns]`.
+        weight: Array,
+        /// `[columns, rows]`, the same memory.
+        transposed: Array,
+    },
+    /// Packed elements with a scale and a bias per group.
+    Quantized {
+        /// `[rows, columns * bits / 32]`, unsigned 32-bit.
+        weight: Array,
+        /// `[rows, columns / group_size]`.
+        scales: Array,
+        /// `[rows, columns / group_size]`.
+        biases: Array,
+        /// How it is packed.
+        params: QuantParams,
+    },
+}
+
+impl Matrix {
+    /// From floats `[rows, columns]`.
+    pub fn dense(weight: Array) -> Result<Matrix> {
+        let transposed = weight.transpose_axes(&[1, 0])?;
+        Ok(Matrix::Dense { weight, transposed })
+    }
+
+    /// `x` `[n, columns]` times the transpose: `[n, rows]`.
+    pub fn multiply(&self, x: &Array) -> Result<Array> {
+        Ok(match self {
+            Matrix::Dense { transposed, .. } => ops::matmul(x, transposed)?,
+            Matrix::Quantized { weight, scales, biases, params } => ops::quantized_matmul(
+                x,
+                weight,
+                scales,
+                biases,
+                true,
+                params.group_size as i32,
+                params.bits as i32,
+            )?,
+        })
+    }
+
+    /// `c + x W^T`, with `c` `[n, rows]` or `[rows]`.
+    pub fn multiply_add(&self, x: &Array, c: &Array) -> Result<Array> {
+        Ok(match self {
+            Matrix::Dense { transposed, .. } => ops::addmm(c, x, transposed, None, None)?,
+            Matrix::Quantized { .. } => ops::add(self.multiply(x)?, c)?,
+        })
+    }
+
+    /// Rows `indices` `[n]`, as floats `[n, columns]`.
+    pub fn take_rows(&self, indices: &Array) -> Result<Array> {
+        Ok(match self {
+            Matrix::Dense { weight, .. } => weight.take_axis(indices, 0)?,
+            Matrix::Quantized { weight, scales, biases, params } => {
+                let [weight, scales, biases] =
+                    [weight, scales, biases].map(|part| part.take_axis(indices, 0));
+                ops::dequantize(weight?, scales?, &biases?, params.group_size as i32, params.bits as i32)?
+            }
+        })
+    }
+
+    /// The type its products have.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Matrix::Dense { weight, .. } => weight.dtype(),
+            Matrix::Quantized { scales, .. } => scales.dtype(),
+        }
+    }
+
+    /// Every array it holds memory with.
+    pub fn arrays(&self) -> Vec<&Array> {
+        match self {
+            Matrix::Dense { weight, .. } => vec![weight],
+            Matrix::Quantized { weight, scales, biases, .. } => vec![weight, scales, biases],
+        }
+    }
+
+    /// The matrices one below the other, as one matrix; `None` if they are packed differently.
+    pub fn stack(parts: &[Matrix]) -> Result<Option<Matrix>> {
+        let below = |pick: &dyn Fn(&Matrix) -> Option<Array>| -> Result<Option<Array>> {
+            match parts.iter().map(pick).collect::<Option<Vec<Array>>>() {
+                Some(arrays) => Ok(Some(ops::concatenate(&arrays, 0)?)),
+                None => Ok(None),
+            }
+        };
+        match parts.first() {
+            None => Ok(None),
+            Some(Matrix::Dense { .. }) => {
+                let stacked = below(&|part| match part {
+                    Matrix::Dense { weight, .. } => Some(weight.clone()),
+                    Matrix::Quantized { .. } => None,
+                })?;
+                stacked.map(Matrix::dense).transpose()
+            }
+            Some(Matrix::Quantized { params, .. }) => {
+                let same = |part: &Matrix| matches!(part, Matrix::Quantized { params: p, .. } if p == params);
+                if !parts.iter().all(same) {
+                    return Ok(None);
+                }
+                let part = |which: usize| below(&move |m| m.arrays().get(which).map(|&a| a.clone()));
+                Ok(match (part(0)?, part(1)?, part(2)?) {
+                    (Some(weight), Some(scales), Some(biases)) => {
+                        Some(Matrix::Quantized { weight, scales, biases, params: *params })
+                    }
+                    _ => None,
+                })
+            }
+        }
+    }
+}
+
+/// A linear layer: `x W^T + b`.
+pub struct Linear {
+    /// One matrix, or several whose outputs follow each other (where they could not be stacked).
+    parts: Vec<Matrix>,
+    bias: Option<Array>,
+}
+
+impl Linear {
+    /// One layer computing what `parts`, fed the same input, compute one after the other. `bias` is for
+    /// all of them.
+    pub fn new(parts: Vec<Matrix>, bias: Option<Array>) -> Result<Linear> {
+        let parts = match parts.len() {
+            1 => parts,
+            _ => match Matrix::stack(&parts)? {
+                Some(stacked) => vec![stacked],
+                None => parts,
+            },
+        };
+        Ok(Linear { parts, bias })
+    }
+
+    /// `[n, in]` to `[n, out]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        match (self.parts.as_slice(), &self.bias) {
+            ([matrix], None) => matrix.multiply(x),
+            ([matrix], Some(bias)) => matrix.multiply_add(x, bias),
+            (parts, bias) => {
+                let outputs = parts.iter().map(|part| part.multiply(x)).collect::<Result<Vec<_>>>()?;
+                let joined = ops::concatenate(&outputs, 1)?;
+                match bias {
+                    Some(bias) => Ok(ops::add(joined, bias)?),
+                    None => Ok(joined),
+                }
+            }
+        }
+    }
+
+    /// `residual + forward(x)`.
+    pub fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
+        match (self.parts.as_slice(), &self.bias) {
+            ([matrix], None) => matrix.multiply_add(x, residual),
+            _ => Ok(ops::add(self.forward(x)?, residual)?),
+        }
+    }
+
+    /// Every array it holds memory with.
+    pub fn arrays(&self) -> Vec<&Array> {
+        self.parts.iter().flat_map(Matrix::arrays).chain(&self.bias).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! Rotary position embedding of rows that each have their own position.
+
+use mlx_rs::ops;
+
+use crate::error::Result;
+use crate::mlx::{Array, Dtype};
+use crate::model::{ModelConfig, RopeConfig};
+
+/// Rotates queries and keys.
+pub struct Rope {
+    inverse_frequencies: Vec<f64>,
+    /// `1 / inverse_frequencies`, as MLX's kernel wants them.
+    periods: Array,
+    magnitude: f64,
+    shape: Heads,
+    /// Whether MLX's kernel does it (GPU), or tables made once a step (CPU, where that kernel is a
+    /// dozen operations).
+    fused: bool,
+}
+
+/// How a row of queries, keys and values divides.
+#[derive(Clone, Copy)]
+struct Heads {
+    queries: usize,
+    keys: usize,
+    dim: usize,
+}
+
+/// Where a step's rows stand, in the form the rotation wants.
+pub enum Angles {
+    /// For the kernel: positions `[rows]`, 32-bit integers.
+    Positions(Array),
+    /// What elements and their counterparts are multiplied by, both `[rows, heads, 2, head_dim / 2]`.
+    /// Heads are queries (whose factors include the attention's scale), keys, values (1 and 0).
+    Factors {
+        /// For an element.
+        own: Array,
+        /// For its counterpart in the other half.
+        other: Array,
+    },
+}
+
+impl Rope {
+    /// For a model; `factors` is the checkpoint's own tensor, if it has one.
+    pub fn new(config: &ModelConfig, factors: Option<&[f32]>, fused: bool) -> Rope {
+        let rope: &RopeConfig = &config.rope;
+        let inverse_frequencies = rope.inverse_frequencies(config.head_dim, factors);
+        let periods: Vec<f32> = inverse_frequencies.iter().map(|f| (1.0 / f) as f32).collect();
+        Rope {
+            periods: Array::from_slice(&periods, &[periods.len() as i32]),
+            magnitude: rope.magnitude(),
+            shape: Heads { queries: config.heads, keys: config.kv_heads, dim: config.head_dim },
+            inverse_frequencies,
+            fused,
+        }
+    }
+
+    /// The angles of rows at these positions.
+    pub fn angles(&self, positions: &[u32]) -> Angles {
+        if self.fused {
+            let positions: Vec<i32> = positions.iter().map(|&p| p as i32).collect();
+            return Angles::Positions(Array::from_slice(&positions, &[positions.len() as i32]));
+        }
+        let Heads { queries, keys, dim } = self.shape;
+        let (heads, half) = (queries + 2 * keys, dim / 2);
+        let scale = self.magnitude * (dim as f64).powf(-0.5);
+        let mut own = Vec::with_capacity(positions.len() * heads * dim);
+        let mut other = Vec::with_capacity(own.capacity());
+        let mut cos = vec![0.0; half];
+        let mut sin = vec![0.0; half];
+        for &position in positions {
+            for (i, frequency) in self.inverse_frequencies.iter().enumerate() {
+                (sin[i], cos[i]) = (f64::from(position) * frequency).sin_cos();
+            }
+            for head in 0..heads {
+                // The first half of a head becomes x1 cos - x2 sin, the second x2 cos + x1 sin.
+                let by = if head < queries { scale } else { self.magnitude };
+                if head < queries + keys {
+                    own.extend(cos.iter().chain(&cos).map(|c| (c * by) as f32));
+                    other.extend(sin.iter().map(|s| (-s * by) as f32));
+                    other.extend(sin.iter().map(|s| (s * by) as f32));
+                } else {
+                    own.resize(own.len() + dim, 1.0);
+                    other.resize(other.len() + dim, 0.0);
+                }
+            }
+        }
+        let shape = [positions.len() as i32, heads as i32, 2, half as i32];
+        Angles::Factors { own: Array::from_slice(&own, &shape), other: Array::from_slice(&other, &shape) }
+    }
+
+    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`; values stay. With
+    /// factors the queries also get the attention's scale; with positions they do not.
+    ///
+    /// Returns queries `[rows, queries, dim]` and keys with values `[rows, 2 keys, dim]`.
+    pub fn rotate(&self, qkv: &Array, angles: &Angles, dtype: Dtype) -> Result<(Array, Array)> {
+        let Heads { queries, keys, dim } = self.shape;
+        let (heads, dim, queries, keys) =
+            ((queries + 2 * keys) as i32, dim as i32, queries as i32, keys as i32);
+        match angles {
+            Angles::Factors { own, other } => {
+                let x = qkv.reshape(&[-1, heads, 2, dim / 2])?;
+                let swapped = x.flip(mlx_rs::Axes::Axis(2))?;
+                let turned = ops::add(ops::multiply(&x, own)?, ops::multiply(swapped, other)?)?;
+                let parts = turned.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
+                super::pair(parts)
+            }
+            Angles::Positions(positions) => {
+                let x = qkv.reshape(&[-1, heads, 1, dim])?;
+                let (rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
+                let mut rotated =
+                    mlx_rs::fast::rope_dynamic(rotated, dim, false, None, 1.0, positions, &self.periods)?;
+                if self.magnitude != 1.0 {
+                    let by = Array::from_f32(self.magnitude as f32).as_dtype(dtype)?;
+                    rotated = ops::multiply(rotated, by)?;
+                }
+                let (q, k) = super::pair(rotated.split_at_indices(&[queries], 1)?)?;
+                let kv = ops::concatenate(&[k, values], 1)?;
+                Ok((q.reshape(&[-1, queries, dim])?, kv.reshape(&[-1, 2 * keys, dim])?))
+            }
+        }
+    }
+}

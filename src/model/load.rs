@@ -1,0 +1,163 @@
+//! Loads a model: checks all its files, then its weights into MLX (or, in a build without MLX, the mock
+//! in their place).
+
+use super::Checkpoint;
+use super::info::ModelInfo;
+use super::locate::ModelFiles;
+use crate::engine::Runner;
+use crate::error::{Error, Result};
+
+/// How weights are held in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightFormat {
+    /// On a GPU as stored. On a CPU as 32-bit floats if that takes at most a quarter of its memory, else
+    /// as stored: MLX's quantized products run without SIMD there.
+    #[default]
+    Auto,
+    /// As stored; on a CPU with scales and activations as 32-bit floats, since half precision is far
+    /// slower there.
+    AsStored,
+    /// Every matrix as 32-bit floats.
+    Float32,
+}
+
+/// Told how far the load is, in `0..=1`, and what it does; returns false to stop it.
+pub type Progress<'a> = &'a mut dyn FnMut(f32, &str) -> bool;
+
+/// What [`load`] can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The most sequences that run at a time.
+    pub max_sequences: usize,
+    /// Tokens a block of the page pool holds; a power of two.
+    pub block_size: usize,
+    /// Bytes for the page pool; `None` for what the device has left, within reason.
+    pub cache_bytes: Option<u64>,
+    /// The longest context, in tokens; `None`, or more than the model's own, for the model's own.
+    pub max_context: Option<usize>,
+    /// How weights are held.
+    pub weight_format: WeightFormat,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions {
+            max_sequences: 64,
+            block_size: 16,
+            cache_bytes: None,
+            max_context: None,
+            weight_format: WeightFormat::Auto,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// Refuses values outside their ranges, naming the field.
+    pub fn validate(&self) -> Result<()> {
+        if self.max_sequences == 0 || self.max_sequences > 1 << 16 {
+            return Err(Error::argument(format!("max_sequences is {}, want 1 to 65536", self.max_sequences)));
+        }
+        if !self.block_size.is_power_of_two() || self.block_size > 1024 {
+            let message = format!("block_size is {}, want a power of two up to 1024", self.block_size);
+            return Err(Error::argument(message));
+        }
+        if self.max_context == Some(0) {
+            return Err(Error::argument("max_context is 0, want at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// A model that is ready to run.
+pub struct Loaded {
+    /// Runs steps; stays on the thread that loaded it.
+    pub runner: Box<dyn Runner>,
+    /// What it is.
+    pub info: ModelInfo,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// Loads a model on the calling thread, which becomes the one that may use it.
+///
+/// Errors: `InvalidArgument` naming an option; `ModelInvalid` or `ModelUnsupported` naming the file and
+/// the field or tensor; `Aborted` if `progress` returned false; `OutOfMemory`; `DeviceError`; `Io`.
+pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -> Result<Loaded> {
+    options.validate()?;
+    if !progress(0.0, "checking files") {
+        return Err(super::aborted());
+    }
+    let checkpoint = Checkpoint::open(files)?;
+    let mut info = ModelInfo::of(&checkpoint.config);
+    let own = checkpoint.config.max_position_embeddings;
+    let max_context = options.max_context.map_or(own, |asked| asked.min(own));
+    info.max_context = max_context as u32;
+    info.block_size = options.block_size as u32;
+    #[cfg(feature = "mlx")]
+    let runner = run_on(&checkpoint, options, max_context, &mut info, progress)?;
+    #[cfg(not(feature = "mlx"))]
+    let runner = super::mock::run_on(files, options, &mut info, progress)?;
+    // A context the pool cannot hold alone could never finish.
+    info.max_context = info.max_context.min(info.num_blocks.saturating_mul(info.block_size));
+    if !progress(1.0, "ready") {
+        return Err(super::aborted());
+    }
+    Ok(Loaded { runner, info })
+}
+
+#[cfg(feature = "mlx")]
+fn run_on(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    max_context: usize,
+    info: &mut ModelInfo,
+    progress: Progress<'_>,
+) -> Result<Box<dyn Runner>> {
+    use super::budget::Budget;
+    use super::weights::Weights;
+    use crate::engine::mlx_runner::{MlxRunner, Shape};
+    use crate::mlx::{Device, Dtype};
+
+    let config = &checkpoint.config;
+    let device = Device::best()?;
+    let gpu = device.is_gpu();
+    if !gpu {
+        // What a step frees is small and comes back; what loading frees should go back to the system.
+        mlx_rs::memory::set_cache_limit(CPU_CACHE)?;
+    }
+    let stream = device.stream();
+    let (model, held) = mlx_rs::with_stream(&stream, || -> Result<_> {
+        let mut weights = Weights::open(checkpoint, options.weight_format, gpu, progress)?;
+        let model = config.architecture.load(config, &mut weights, checkpoint.manifest.tied, gpu)?;
+        info.quantization = weights.describe();
+        if info.quantization_bits == 0 {
+            info.quantization_bits = weights.stored_bits();
+        }
+        Ok((model, weights.held()))
+    })?;
+    mlx_rs::memory::clear_cache()?;
+    crate::mlx::trim_host_allocator();
+    let budget = Budget {
+        block_size: options.block_size,
+        max_context,
+        element_bytes: if model.dtype() == Dtype::Float32 { 4 } else { 2 },
+        cache_bytes: options.cache_bytes,
+        available: device.available_memory()?,
+        share: if gpu { 2 } else { 4 },
+    };
+    let layout = budget.layout(config)?;
+    info.num_blocks = layout.num_blocks as u32;
+    info.weight_bytes = held;
+    info.device = device.name().to_owned();
+    let (max_sequences, vocab_size) = (options.max_sequences, config.vocab_size);
+    let shape = Shape { max_sequences, vocab_size, layers: config.layers };
+    Ok(Box::new(MlxRunner::new(device, model, layout, shape, held)?))
+}
+
+/// Freed memory that MLX keeps for the next step on a CPU, in bytes.
+#[cfg(feature = "mlx")]
+const CPU_CACHE: usize = 32 << 20;

@@ -1,0 +1,312 @@
+//! Loads a checked checkpoint's tensors into MLX, one module at a time.
+//!
+//! Promises: beside what is kept, memory holds one module's stored and converted form at most; a file
+//! that changed since it was checked is an error, never garbage weights; progress is reported after every
+//! module and can stop the load.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use mlx_rs::ops;
+
+use super::checkpoint::Checkpoint;
+use super::from_gguf;
+use super::gguf::GgufType;
+use super::gguf::unpack::{Unpacked, unpack};
+use super::layers::{Embedding, Linear, Matrix, RmsNorm};
+use super::load::{Progress, WeightFormat};
+use super::tensors::{ElementType, TensorInfo};
+use crate::error::{Error, Result, Status};
+use crate::mlx::{self, Array, Dtype};
+
+/// The stage [`Progress`] is told while weights load.
+pub const STAGE: &str = "loading weights";
+
+/// Hands out a checkpoint's modules.
+pub struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    files: Vec<File>,
+    /// Types of a GGUF file's tensors, by their `safetensors` names.
+    kinds: BTreeMap<String, GgufType>,
+    dense: bool,
+    dtype: Dtype,
+    progress: Progress<'a>,
+    /// Bytes read so far, of the manifest's.
+    read: u64,
+    held: u64,
+}
+
+impl<'a> Weights<'a> {
+    /// Opens the files and decides how weights will be held.
+    pub fn open(
+        checkpoint: &'a Checkpoint,
+        format: WeightFormat,
+        on_gpu: bool,
+        progress: Progress<'a>,
+    ) -> Result<Weights<'a>> {
+        let manifest = &checkpoint.manifest;
+        let mut files = Vec::new();
+        for path in manifest.index.files() {
+            let file = File::open(path);
+            files.push(file.map_err(|e| Error::new(Status::Io, format!("{}: {e}", path.display())))?);
+        }
+        let fits = || mlx::host_memory().is_none_or(|all| manifest.elements * 4 <= all / 4);
+        let dense = match format {
+            WeightFormat::Float32 => true,
+            WeightFormat::AsStored => false,
+            WeightFormat::Auto => !on_gpu && fits(),
+        };
+        let dtype = if on_gpu && format != WeightFormat::Float32 {
+            stored_dtype(checkpoint)?
+        } else {
+            Dtype::Float32
+        };
+        let tensors = checkpoint.gguf.iter().flat_map(|gguf| gguf.tensors());
+        let kinds = tensors.map(|t| (from_gguf::checkpoint_name(&t.name), t.kind)).collect();
+        Ok(Weights { checkpoint, files, kinds, dense, dtype, progress, read: 0, held: 0 })
+    }
+
+    /// The type the model computes in.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Bytes of everything handed out.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// How matrices are stored and held, for people.
+    pub fn describe(&self) -> String {
+        let stored = match &self.checkpoint.config.quantization {
+            Some(quantization) => quantization.describe(),
+            None => format!("{} bit floats", self.stored_bits()),
+        };
+        if self.dense { format!("{stored}, held as float32") } else { stored }
+    }
+
+    /// Bits an element of most matrices takes as stored.
+    pub fn stored_bits(&self) -> u32 {
+        match &self.checkpoint.config.quantization {
+            Some(quantization) => quantization.default.bits as u32,
+            None if stored_dtype(self.checkpoint).is_ok_and(|dtype| dtype == Dtype::Float32) => 32,
+            None => 16,
+        }
+    }
+
+    /// An RMS norm; `module` is its name.
+    pub fn norm(&mut self, module: &str, eps: f32) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(self.vector(&format!("{module}.weight"))?, eps))
+    }
+
+    /// A vector, in the type the model computes in.
+    pub fn vector(&mut self, name: &str) -> Result<Array> {
+        let array = self.tensor(name)?.as_dtype(self.dtype)?;
+        self.keep([&array])?;
+        Ok(array)
+    }
+
+    /// A vector's values, if the checkpoint has it.
+    pub fn values(&mut self, name: &str) -> Result<Option<Vec<f32>>> {
+        if !self.checkpoint.manifest.index.has(name) {
+            return Ok(None);
+        }
+        let array = self.tensor(name)?;
+        let values = array.to_vec_cast::<f32>();
+        values.map(Some).map_err(|e| Error::internal(format!("reading '{name}': {e}")))
+    }
+
+    /// The token embedding.
+    pub fn embedding(&mut self, module: &str) -> Result<Embedding> {
+        let matrix = self.matrix(module)?;
+        self.keep(matrix.arrays())?;
+        Ok(Embedding::new(matrix))
+    }
+
+    /// A matrix alone.
+    pub fn output(&mut self, module: &str) -> Result<Matrix> {
+        let matrix = self.matrix(module)?;
+        self.keep(matrix.arrays())?;
+        Ok(matrix)
+    }
+
+    /// One layer that computes what these modules, fed the same input, compute one after the other.
+    pub fn linear(&mut self, modules: &[String]) -> Result<Linear> {
+        let mut parts = Vec::new();
+        let mut biases = Vec::new();
+        for module in modules {
+            parts.push(self.matrix(module)?);
+            let bias = format!("{module}.bias");
+            if self.checkpoint.manifest.index.has(&bias) {
+                biases.push(self.tensor(&bias)?.as_dtype(self.dtype)?);
+            }
+        }
+        let bias = match biases.len() {
+            0 => None,
+            n if n == modules.len() => Some(ops::concatenate(&biases, 0)?),
+            _ => return Err(Error::internal(format!("of {modules:?} only some have a bias"))),
+        };
+        let linear = Linear::new(parts, bias)?;
+        self.keep(linear.arrays())?;
+        Ok(linear)
+    }
+
+    /// A matrix as it will be held; not evaluated.
+    fn matrix(&mut self, module: &str) -> Result<Matrix> {
+        let weight = format!("{module}.weight");
+        let (weight, scales, biases) = match self.kinds.get(&weight) {
+            Some(_) => self.unpacked(module)?,
+            None => {
+                let weight = self.tensor(&weight)?;
+                match self.checkpoint.manifest.quantized.get(module) {
+                    None => (weight, None, None),
+                    Some(_) => (
+                        weight,
+                        Some(self.tensor(&format!("{module}.scales"))?),
+                        Some(self.tensor(&format!("{module}.biases"))?),
+                    ),
+                }
+            }
+        };
+        let params = self.checkpoint.manifest.quantized.get(module).copied();
+        let (Some(scales), Some(biases), Some(params)) = (scales, biases, params) else {
+            let keep_small = !self.dense && weight.dtype() != self.dtype && self.dtype == Dtype::Float32;
+            // A 16-bit matrix stays one where 32 bits would not fit.
+            return Matrix::dense(if keep_small { weight } else { weight.as_dtype(self.dtype)? });
+        };
+        let (scales, biases) = (scales.as_dtype(self.dtype)?, biases.as_dtype(self.dtype)?);
+        if self.dense {
+            let (group_size, bits) = (params.group_size as i32, params.bits as i32);
+            return Matrix::dense(ops::dequantize(weight, scales, &biases, group_size, bits)?);
+        }
+        Ok(Matrix::Quantized { weight, scales, biases, params })
+    }
+
+    /// A tensor as stored.
+    fn tensor(&mut self, name: &str) -> Result<Array> {
+        let info = self.info(name)?;
+        if let Some(&kind) = self.kinds.get(name) {
+            let bytes = self.bytes(&info)?;
+            let Unpacked::Plain(bytes) = unpack(kind, bytes)? else {
+                return Err(Error::model(format!("tensor '{name}' is quantized, want floats")));
+            };
+            return self.in_order(name, array(&bytes, &info, name)?);
+        }
+        let bytes = self.bytes(&info)?;
+        array(&bytes, &info, name)
+    }
+
+    /// A GGUF matrix: weight, and scales and biases if it is quantized.
+    fn unpacked(&mut self, module: &str) -> Result<(Array, Option<Array>, Option<Array>)> {
+        let name = format!("{module}.weight");
+        let info = self.info(&name)?;
+        let Some(&kind) = self.kinds.get(&name) else {
+            return Err(Error::internal(format!("'{name}' is not in the GGUF file")));
+        };
+        let bytes = self.bytes(&info)?;
+        match unpack(kind, bytes)? {
+            Unpacked::Plain(bytes) => {
+                let weight = array(&bytes, &info, &name)?;
+                Ok((self.in_order(&name, weight)?, None, None))
+            }
+            Unpacked::Affine { weight, scales, biases } => {
+                let groups = self.info(&format!("{module}.scales"))?;
+                let weight = mlx::from_u32(&weight, &shape(&info)?)?;
+                let scales = mlx::from_f16_bits(&scales, &shape(&groups)?)?;
+                let biases = mlx::from_f16_bits(&biases, &shape(&groups)?)?;
+                Ok((
+                    self.in_order(&name, weight)?,
+                    Some(self.in_order(&name, scales)?),
+                    Some(self.in_order(&name, biases)?),
+                ))
+            }
+        }
+    }
+
+    /// Undoes the row permutation of a llama GGUF's queries and keys: each head's rows are stored as
+    /// `0, d/2, 1, d/2 + 1, ...` (rotated pairs side by side) and belong as `0, 1, ..., d - 1`.
+    fn in_order(&self, name: &str, array: Array) -> Result<Array> {
+        if !from_gguf::is_permuted(name) {
+            return Ok(array);
+        }
+        let (shape, head_dim) = (array.shape().to_vec(), self.checkpoint.config.head_dim as i32);
+        let columns: i32 = shape.iter().skip(1).product();
+        let pairs = array.reshape(&[-1, head_dim / 2, 2, columns])?;
+        Ok(pairs.swap_axes(1, 2)?.reshape(&shape)?)
+    }
+
+    fn info(&self, name: &str) -> Result<TensorInfo> {
+        let info = self.checkpoint.manifest.index.get(name);
+        info.cloned().ok_or_else(|| Error::internal(format!("tensor '{name}' was not checked")))
+    }
+
+    fn bytes(&mut self, info: &TensorInfo) -> Result<Vec<u8>> {
+        let size = usize::try_from(info.bytes)
+            .map_err(|_| Error::new(Status::OutOfMemory, "a tensor is larger than memory"))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size).map_err(|_| {
+            Error::new(Status::OutOfMemory, format!("no memory for a tensor of {size} bytes"))
+        })?;
+        bytes.resize(size, 0);
+        let Some(file) = self.files.get(info.file) else {
+            return Err(Error::internal(format!("there is no file {}", info.file)));
+        };
+        file.read_exact_at(&mut bytes, info.offset).map_err(|e| {
+            let path = self.checkpoint.manifest.index.files().get(info.file);
+            let path = path.map_or_else(String::new, |path| path.display().to_string());
+            match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    Error::model(format!("{path}: the file became shorter while it was read"))
+                }
+                _ => Error::new(Status::Io, format!("{path}: {e}")),
+            }
+        })?;
+        self.read += info.bytes;
+        Ok(bytes)
+    }
+
+    /// Evaluates what will be held, so that what it was made from goes, and reports.
+    fn keep<'b>(&mut self, arrays: impl IntoIterator<Item = &'b Array>) -> Result<()> {
+        let arrays: Vec<&Array> = arrays.into_iter().collect();
+        mlx_rs::transforms::eval(arrays.iter().copied())?;
+        mlx_rs::memory::clear_cache()?;
+        self.report(arrays.iter().map(|array| array.nbytes() as u64).sum())
+    }
+
+    fn report(&mut self, held: u64) -> Result<()> {
+        self.held += held;
+        // GGUF blocks and what they unpack to differ a little in size.
+        let all = self.checkpoint.manifest.stored_bytes.max(1) as f32;
+        if (self.progress)((self.read as f32 / all).min(1.0), STAGE) { Ok(()) } else { Err(super::aborted()) }
+    }
+}
+
+fn shape(info: &TensorInfo) -> Result<Vec<i32>> {
+    let shape = info.shape.iter().map(|&n| i32::try_from(n)).collect::<std::result::Result<_, _>>();
+    shape.map_err(|_| Error::unsupported(format!("shape {:?} is too large", info.shape)))
+}
+
+fn array(bytes: &[u8], info: &TensorInfo, name: &str) -> Result<Array> {
+    let dtype = dtype(&info.element).ok_or_else(|| Error::internal(format!("'{name}' has no known type")))?;
+    mlx::from_bytes(bytes, &shape(info)?, dtype)
+}
+
+fn dtype(element: &ElementType) -> Option<Dtype> {
+    match element {
+        ElementType::F32 => Some(Dtype::Float32),
+        ElementType::F16 => Some(Dtype::Float16),
+        ElementType::Bf16 => Some(Dtype::Bfloat16),
+        ElementType::U32 => Some(Dtype::Uint32),
+        ElementType::Other(_) => None,
+    }
+}
+
+/// The type a checkpoint's own activations have: that of its embedding.
+fn stored_dtype(checkpoint: &Checkpoint) -> Result<Dtype> {
+    let module = "model.embed_tokens";
+    let index = &checkpoint.manifest.index;
+    let info = index.get(&format!("{module}.scales")).or_else(|| index.get(&format!("{module}.weight")));
+    info.and_then(|info| dtype(&info.element))
+        .ok_or_else(|| Error::model(format!("tensor '{module}.weight' has no float type")))
+}

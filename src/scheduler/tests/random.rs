@@ -1,0 +1,174 @@
+//! Random traffic: every answer equals the oracle's, whatever ran beside it, and nothing is left behind.
+
+use proptest::prelude::*;
+
+use super::driver::{Driver, config};
+use crate::engine::mock::MockOptions;
+use crate::error::Status;
+use crate::sampling::SamplingParams;
+use crate::scheduler::{NewSequence, SchedulerConfig};
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// A prompt of the first `len` tokens of one of a few texts, then `own` tokens of its own.
+    Add {
+        text: u32,
+        len: usize,
+        own: usize,
+        new: u32,
+        priority: i32,
+        salt: u8,
+        deadline: Option<u64>,
+        seed: u64,
+    },
+    /// Cancels the n-th request ever made, alive or not.
+    Cancel(usize),
+    Turns(usize),
+    Wait(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let add = (
+        0u32..3,
+        1usize..50,
+        prop_oneof![2 => Just(0usize), 1 => 1usize..20],
+        1u32..30,
+        -1i32..2,
+        0u8..2,
+        prop_oneof![4 => Just(None), 1 => (0u64..60).prop_map(Some)],
+        0u64..3,
+    )
+        .prop_map(|(text, len, own, new, priority, salt, deadline, seed)| Op::Add {
+            text,
+            len,
+            own,
+            new,
+            priority,
+            salt,
+            deadline,
+            seed,
+        });
+    prop_oneof![
+        4 => add,
+        1 => any::<prop::sample::Index>().prop_map(|i| Op::Cancel(i.index(64))),
+        5 => (1usize..6).prop_map(Op::Turns),
+        1 => (1u64..10).prop_map(Op::Wait),
+    ]
+}
+
+fn any_config() -> impl Strategy<Value = SchedulerConfig> {
+    (0u32..5, 6u32..60, 1usize..7, 1usize..40, 1usize..40, any::<bool>()).prop_map(
+        |(log_size, blocks, max_sequences, spare, max_prefill_chunk, prefix_sharing)| SchedulerConfig {
+            max_sequences,
+            max_waiting: 12,
+            max_step_tokens: max_sequences + spare,
+            max_prefill_chunk,
+            block_size: 1 << log_size,
+            num_blocks: blocks,
+            prefix_sharing,
+            ..config()
+        },
+    )
+}
+
+fn run(config: SchedulerConfig, options: MockOptions, look_ahead: usize, ops: &[Op]) -> Driver {
+    let mut driver = Driver::with_options(config, options);
+    driver.look_ahead = look_ahead;
+    let (mut next, mut millis) = (0, 0);
+    for op in ops {
+        match *op {
+            Op::Add { text, len, own, new, priority, salt, deadline, seed } => {
+                let mut prompt: Vec<u32> = (0..len as u32).map(|i| (text * 7 + i * i) % 50).collect();
+                prompt.extend((0..own as u32).map(|i| (next as u32 * 31 + i) % 50));
+                let new = NewSequence {
+                    id: next,
+                    prompt,
+                    max_new_tokens: new,
+                    priority,
+                    deadline: deadline.map(|d| driver.at(millis + d)),
+                    salt: vec![salt],
+                };
+                let params = SamplingParams { temperature: seed as f32, seed, ..Default::default() };
+                match driver.add_sampled(new, params) {
+                    Ok(()) => next += 1,
+                    Err(e) => assert!(
+                        matches!(e.status(), Status::QueueFull | Status::PromptTooLong),
+                        "unexpected refusal: {e}"
+                    ),
+                }
+            }
+            Op::Cancel(n) => {
+                if next > 0 {
+                    driver.cancel(n as u64 % next);
+                }
+            }
+            Op::Turns(n) => {
+                for _ in 0..n {
+                    driver.turn();
+                }
+            }
+            Op::Wait(n) => {
+                millis += n;
+                driver.now = driver.at(millis);
+            }
+        }
+    }
+    driver.drain();
+    driver
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn answers_do_not_depend_on_neighbours(
+        config in any_config(),
+        eos_every in prop_oneof![Just(0u32), Just(10)],
+        look_ahead in 0usize..3,
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        run(config, MockOptions { vocab_size: 50, eos_every, ..MockOptions::default() }, look_ahead, &ops);
+    }
+
+    #[test]
+    fn a_failing_device_fails_what_is_in_flight_and_nothing_else(
+        config in any_config(),
+        fail_at_step in 1u64..30,
+        in_collect: bool,
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        let (launch, collect) = if in_collect { (0, fail_at_step) } else { (fail_at_step, 0) };
+        let options = MockOptions {
+            vocab_size: 50,
+            fail_at_step: launch,
+            fail_collect_at_step: collect,
+            ..MockOptions::default()
+        };
+        run(config, options, 1, &ops);
+    }
+}
+
+/// The random traffic above is worth nothing if it never meets the hard cases.
+#[test]
+fn random_traffic_meets_the_hard_cases() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, TestRunner};
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let (mut preemptions, mut evictions, mut copies, mut hits) = (0, 0, 0, 0);
+    for _ in 0..60 {
+        let ops = prop::collection::vec(op(), 60).new_tree(&mut runner).unwrap().current();
+        let config =
+            SchedulerConfig { prefix_sharing: true, ..any_config().new_tree(&mut runner).unwrap().current() };
+        let options = MockOptions { vocab_size: 50, ..MockOptions::default() };
+        let stats = run(config, options, 1, &ops).scheduler.stats();
+        preemptions += stats.preemptions;
+        evictions += stats.blocks.evicted;
+        copies += stats.copied_blocks;
+        hits += stats.prefix_hits;
+    }
+    println!("preemptions {preemptions}, evictions {evictions}, copies {copies}, hits {hits}");
+    assert!(preemptions > 50 && evictions > 500 && copies > 100 && hits > 300);
+}

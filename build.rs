@@ -1,11 +1,13 @@
 //! Linker arguments: how the library is named, and where it and our tests find MLX.
 
 use std::env;
+use std::path::Path;
 use std::process::exit;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=DEP_MLX_RUNTIME");
+    println!("cargo:rerun-if-env-changed=DEP_MLX_NATIVE");
     match env::var("CARGO_CFG_TARGET_OS").as_deref() {
         Ok("linux") => linux(),
         Ok("macos") => println!("cargo:rustc-link-arg-cdylib=-Wl,-install_name,@rpath/libquire.dylib"),
@@ -30,4 +32,16 @@ fn linux() {
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{runtime}");
+    if let Ok(archives) = env::var("DEP_MLX_NATIVE") {
+        native(&archives);
+    }
+}
+
+/// Links the kernels under native/cpu, where set-up has compiled any.
+fn native(archives: &str) {
+    println!("cargo:rerun-if-changed={archives}");
+    if Path::new(archives).join("libquire_native.a").is_file() {
+        println!("cargo:rustc-link-search=native={archives}");
+        println!("cargo:rustc-link-lib=static=quire_native");
+    }
 }

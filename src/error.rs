@@ -3,6 +3,7 @@
 //! A message names what was wrong (the file, the field, the argument) and, where there is one, the
 //! way out. A status is stable: programs branch on it, people read the message.
 
+use std::ffi::CStr;
 use std::fmt;
 
 /// What went wrong, as a stable number. `0` is success and never appears in an [`Error`].
@@ -89,31 +90,36 @@ impl Status {
         self as i32
     }
 
+    /// A short lower-case name, for logs; NUL-terminated for C.
+    pub fn c_name(self) -> &'static CStr {
+        match self {
+            Status::Ok => c"ok",
+            Status::InvalidArgument => c"invalid argument",
+            Status::InvalidStructSize => c"invalid struct size",
+            Status::InvalidUtf8 => c"invalid UTF-8",
+            Status::ModelNotFound => c"model not found",
+            Status::ModelInvalid => c"model invalid",
+            Status::ModelUnsupported => c"model unsupported",
+            Status::TokenizerMissing => c"tokenizer missing",
+            Status::TokenizerInvalid => c"tokenizer invalid",
+            Status::PromptTooLong => c"prompt too long",
+            Status::QueueFull => c"queue full",
+            Status::OutOfMemory => c"out of memory",
+            Status::NotFound => c"not found",
+            Status::Timeout => c"timeout",
+            Status::ShutDown => c"shut down",
+            Status::Aborted => c"aborted",
+            Status::DeviceError => c"device error",
+            Status::InvalidState => c"invalid state",
+            Status::Io => c"input/output error",
+            Status::DeadlineExceeded => c"deadline exceeded",
+            Status::Internal => c"internal error",
+        }
+    }
+
     /// A short lower-case name, for logs.
     pub fn name(self) -> &'static str {
-        match self {
-            Status::Ok => "ok",
-            Status::InvalidArgument => "invalid argument",
-            Status::InvalidStructSize => "invalid struct size",
-            Status::InvalidUtf8 => "invalid UTF-8",
-            Status::ModelNotFound => "model not found",
-            Status::ModelInvalid => "model invalid",
-            Status::ModelUnsupported => "model unsupported",
-            Status::TokenizerMissing => "tokenizer missing",
-            Status::TokenizerInvalid => "tokenizer invalid",
-            Status::PromptTooLong => "prompt too long",
-            Status::QueueFull => "queue full",
-            Status::OutOfMemory => "out of memory",
-            Status::NotFound => "not found",
-            Status::Timeout => "timeout",
-            Status::ShutDown => "shut down",
-            Status::Aborted => "aborted",
-            Status::DeviceError => "device error",
-            Status::InvalidState => "invalid state",
-            Status::Io => "input/output error",
-            Status::DeadlineExceeded => "deadline exceeded",
-            Status::Internal => "internal error",
-        }
+        self.c_name().to_str().unwrap_or_default()
     }
 }
 
@@ -179,6 +185,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What a caught panic said.
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(message), _) => message,
+        (None, Some(message)) => message,
+        (None, None) => "(no message)",
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -187,11 +187,8 @@ impl BlockManager {
         self.allocated += 1;
         if allocated.evicted {
             self.evicted += 1;
-            self.removed.clear();
-            self.index.remove(allocated.block, &mut self.removed);
-            for &block in self.removed.iter().filter(|&&b| b != allocated.block) {
-                self.pool.clear_indexed(block)?;
-            }
+            // The pool has unmarked the block itself already.
+            self.unindex(allocated.block)?;
         }
         Ok(Some(allocated.block))
     }
@@ -240,6 +237,28 @@ impl BlockManager {
             (false, true) => self.pool.clear_indexed(block),
             _ => Ok(()),
         }
+    }
+
+    /// Forgets what no sequence holds: every cached block becomes free.
+    pub fn drop_cached(&mut self) -> Result<()> {
+        for block in 0..self.pool.total() {
+            if self.pool.refs(block) == 0 && self.pool.is_indexed(block) {
+                self.unindex(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an indexed block and its descendants out of the index.
+    fn unindex(&mut self, block: BlockId) -> Result<()> {
+        self.removed.clear();
+        self.index.remove(block, &mut self.removed);
+        for &block in &self.removed {
+            if self.pool.is_indexed(block) {
+                self.pool.clear_indexed(block)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes every block free and forgets every prefix.

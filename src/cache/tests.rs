@@ -190,6 +190,7 @@ enum Op {
     Start { root: u8, tokens: Vec<u32>, reserve: u32 },
     Append { which: prop::sample::Index, tokens: Vec<u32> },
     End { which: prop::sample::Index, index_tail: bool },
+    DropCached,
     Reset,
 }
 
@@ -204,6 +205,7 @@ fn op() -> impl Strategy<Value = Op> {
         20 => (0u8..2, tokens(20), 0u32..3).prop_map(|(root, tokens, reserve)| Op::Start { root, tokens, reserve }),
         10 => (which.clone(), tokens(6)).prop_map(|(which, tokens)| Op::Append { which, tokens }),
         15 => (which, any::<bool>()).prop_map(|(which, index_tail)| Op::End { which, index_tail }),
+        1 => Just(Op::DropCached),
         1 => Just(Op::Reset),
     ]
 }
@@ -330,6 +332,10 @@ impl Model {
             }
             Op::End { which, index_tail } if !self.held.is_empty() => {
                 self.end(which.index(self.held.len()), *index_tail);
+            }
+            Op::DropCached => {
+                self.manager.drop_cached().unwrap();
+                assert_eq!(self.manager.counts().cached, 0);
             }
             Op::Reset => {
                 self.held.clear();

@@ -15,7 +15,6 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use super::{MemoryUse, Runner, Sampled};
@@ -158,8 +157,8 @@ pub struct MockRunner {
     /// Steps launched over the runner's life.
     steps: u64,
     device_free_at: Option<Instant>,
-    /// Scratch: who writes which page slot in this step.
-    writers: FxHashMap<usize, usize>,
+    /// For each page slot the step that wrote it last, and the index of the row.
+    writers: Vec<(u64, usize)>,
     slots_taken: Vec<bool>,
 }
 
@@ -175,7 +174,7 @@ impl MockRunner {
             in_flight: VecDeque::new(),
             steps: 0,
             device_free_at: None,
-            writers: FxHashMap::default(),
+            writers: vec![(0, 0); num_blocks as usize * block_size as usize],
             slots_taken: vec![false; max_sequences],
         })
     }
@@ -242,7 +241,6 @@ impl MockRunner {
 
     /// Checks slots and writes every row's input into the pages.
     fn write_rows(&mut self, step: &Step) -> Result<()> {
-        self.writers.clear();
         self.slots_taken.fill(false);
         for (index, row) in step.rows.iter().enumerate() {
             match self.slots_taken.get_mut(row.slot as usize) {
@@ -256,7 +254,8 @@ impl MockRunner {
             let places = places.collect::<Result<Vec<usize>>>()?;
             for (place, &token) in places.into_iter().zip(input) {
                 self.pages[place] = token;
-                if self.writers.insert(place, index).is_some() {
+                let before = std::mem::replace(&mut self.writers[place], (self.steps, index));
+                if before.0 == self.steps {
                     return Err(broken(row, "another row writes the same page slot"));
                 }
             }
@@ -267,17 +266,22 @@ impl MockRunner {
     /// Reads the row's context back through its table.
     fn context(&self, index: usize, row: &Row) -> Result<ContextHash> {
         let mut context = ContextHash::new();
-        let (start, end) = (row.start as usize, row.start as usize + row.input_len());
-        for position in 0..end {
-            let place = self.place(row, position)?;
-            let token = self.pages[place];
-            if token == POISON {
-                return Err(broken(row, format_args!("position {position} was never written")));
+        let end = row.start as usize + row.input_len();
+        for begin in (0..end).step_by(self.block_size) {
+            let at = self.place(row, begin)?;
+            let slots = at..at + self.block_size.min(end - begin);
+            for (i, (&token, writer)) in
+                self.pages[slots.clone()].iter().zip(&self.writers[slots]).enumerate()
+            {
+                let position = begin + i;
+                if token == POISON {
+                    return Err(broken(row, format_args!("position {position} was never written")));
+                }
+                if writer.0 == self.steps && writer.1 != index {
+                    return Err(broken(row, format_args!("position {position} is written by another row")));
+                }
+                context.feed(token);
             }
-            if position < start && self.writers.get(&place).is_some_and(|&w| w != index) {
-                return Err(broken(row, format_args!("position {position} is written by another row")));
-            }
-            context.feed(token);
         }
         Ok(context)
     }
@@ -356,6 +360,7 @@ impl Runner for MockRunner {
         self.in_flight.clear();
         self.pages.fill(POISON);
         self.slots.fill(None);
+        self.writers.fill((0, 0));
         self.device_free_at = None;
         Ok(())
     }

@@ -1,8 +1,40 @@
 //! The owner thread, its commands and events, its life cycle and statistics.
+//!
+//! - One thread owns the model. [`Engine`]'s methods check, send it a message and return; they are safe
+//!   from any thread.
+//! - Every accepted request gets exactly one terminal event, when its pages are free; also at shutdown, and
+//!   when the engine itself fails.
+//! - A cancelled request takes part in no step planned after the cancel was taken, prefill chunks included.
+//! - What computes stands behind [`Runner`]: MLX, or a deterministic mock.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `handle` | [`Engine`], the outside |
+//! | `launch` | loading, on the thread that will own the model |
+//! | `worker` | the step loop |
+//! | `active` | one request: tokens in, events out |
+//! | `registry` | which requests are live |
+//! | `queue`, `dispatcher` | the way of events to the application |
 
+mod active;
+mod dispatcher;
+mod event;
+mod handle;
+mod launch;
 #[cfg(feature = "mlx")]
 pub mod mlx_runner;
 pub mod mock;
+mod options;
+mod queue;
+mod registry;
 mod runner;
+mod shared;
+mod statistics;
+mod worker;
 
+pub use dispatcher::EventHandler;
+pub use event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
+pub use handle::Engine;
+pub use options::{DEFAULT_MAX_TOKENS, EngineOptions, Prompt, RequestOptions, Shutdown};
 pub use runner::{MemoryUse, Runner, Sampled};
+pub use statistics::Statistics;

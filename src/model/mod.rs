@@ -27,6 +27,8 @@ pub use arch::Model;
 pub use checkpoint::Checkpoint;
 pub use config::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
 pub use info::ModelInfo;
+pub use load::{LoadOptions, Loaded, WeightFormat, load};
+pub use locate::{ModelFiles, locate};
 
 /// The error of a load that its caller stopped.
 fn aborted() -> crate::error::Error {

@@ -4,7 +4,8 @@
 //! - A step is decode rows first, then prompt chunks, within `max_step_tokens`. Every sequence that
 //!   can decode does, in every step.
 //! - Order is priority, then arrival; nothing is overtaken for good within a priority (`share.rs` says
-//!   how prompts share a step). A waiting sequence that does not fit is not passed by others.
+//!   how prompts share a step). A waiting sequence that does not fit is not passed by others; what runs
+//!   is not stopped for what waits, whatever its priority.
 //! - A sequence that fits alone is never failed for want of pages: when they run out, the last in order
 //!   (lowest priority, youngest) gives up its own and is computed again later, with the same output.
 //! - A block can be matched from the plan after the one that writes it. A prompt whose next block is

@@ -260,6 +260,11 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Forgets the prefixes that no running sequence holds.
+    pub fn drop_cached_prefixes(&mut self) -> Result<()> {
+        self.blocks.drop_cached()
+    }
+
     /// Forgets every page and prefix, after an error. Sequences that had pages or a token in flight are
     /// dropped and named, in order; the others still wait.
     pub fn reset(&mut self) -> Vec<SequenceId> {

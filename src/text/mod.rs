@@ -1,1 +1,14 @@
 //! Text in and out: tokenizer, streaming detokenizer.
+//!
+//! A [`Tokenizer`] is built once per model, from `tokenizer.json` or from GGUF metadata, and shared
+//! between threads; it turns text into token ids on the caller's thread. A [`Detokenizer`] is one
+//! request's way back: it takes tokens one at a time and gives whole UTF-8, in constant time a token,
+//! from a table that all requests share.
+
+mod detokenizer;
+mod pre_tokenizers;
+mod table;
+mod tokenizer;
+
+pub use detokenizer::Detokenizer;
+pub use tokenizer::Tokenizer;

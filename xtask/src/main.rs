@@ -4,19 +4,30 @@
 
 use std::process::ExitCode;
 
-mod mlx;
-mod pip;
-mod runtime;
+mod bench;
+mod cc;
+mod ctests;
+mod exports;
+mod header;
+mod library;
+mod model;
+mod readme;
 mod setup;
 mod sh;
-mod tools;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  setup      check the tools, and on Linux put MLX together under .mlx/
-             MLX=cuda      use the CUDA build of MLX at run time
-             BLAS=reference  keep the BLAS that MLX's wheel carries
+  setup            check the tools, and on Linux put MLX together under .mlx/
+                     MLX=cuda        run on the CUDA build of MLX
+                     BLAS=reference  keep the slow BLAS that MLX's wheel carries
+  build            the release library into build/lib, its header into build/include
+  bench            that, and the C benchmark driver at bindings/c/bench
+  model            fetch the small real model of demo and tests; prints its path
+  demo             all of the above, then stream an answer
+  test-c           the tests in C and C++, and those of the library as a file
+  header [--check] write include/quire.h, or compare it with what src/ffi says
+  readme [--check] put tests/c/readme_example.c into README.md, or compare them
 ";
 
 /// Every command ends in this: nothing, or a message for a person.
@@ -27,12 +38,21 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["setup"] => setup::run(),
+        ["build"] => bench::build_library().map(drop),
+        ["bench"] => bench::build(),
+        ["model"] => model::fetch().map(|path| println!("{}", path.display())),
+        ["demo"] => bench::demo(),
+        ["test-c"] => ctests::run(),
+        ["header"] => header::run(false),
+        ["header", "--check"] => header::run(true),
+        ["readme"] => readme::run(false),
+        ["readme", "--check"] => readme::run(true),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())
         }
         [] => Err(USAGE.to_owned()),
-        [unknown, ..] => Err(format!("unknown command or arguments: {unknown}\n\n{USAGE}")),
+        unknown => Err(format!("unknown command: {}\n\n{USAGE}", unknown.join(" "))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

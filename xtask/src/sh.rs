@@ -83,13 +83,20 @@ pub fn remove_dir(path: &Path) -> Result {
     }
 }
 
-/// Copies a file (following links) and makes the copy writable by its owner.
+/// Removes a file, if it is there.
+pub fn remove_file(path: &Path) -> Result {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("{}: {e}", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Copies a file (following links) to a new file, permissions included.
 pub fn copy(from: &Path, to: &Path) -> Result {
-    let failed = |e: std::io::Error| format!("copying {} to {}: {e}", from.display(), to.display());
-    // A library in use must not change under its user: the copy is a new file.
-    let _ = fs::remove_file(to);
-    fs::copy(from, to).map_err(failed)?;
-    Ok(())
+    // A library in use must not change under its user: never written over.
+    remove_file(to)?;
+    let copied = fs::copy(from, to);
+    copied.map(drop).map_err(|e| format!("copying {} to {}: {e}", from.display(), to.display()))
 }
 
 /// The files of a folder, in order of their names.

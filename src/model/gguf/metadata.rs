@@ -99,6 +99,11 @@ impl Metadata {
         Ok(Metadata { file: path.display().to_string(), values })
     }
 
+    /// The file's path, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Whether the key is there, whatever its type.
     pub fn contains(&self, key: &str) -> bool {
         self.values.contains_key(key)

@@ -25,6 +25,7 @@ enum Op {
     Cancel(usize),
     Turns(usize),
     Wait(u64),
+    DropCached,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -49,10 +50,11 @@ fn op() -> impl Strategy<Value = Op> {
             seed,
         });
     prop_oneof![
-        4 => add,
-        1 => any::<prop::sample::Index>().prop_map(|i| Op::Cancel(i.index(64))),
-        5 => (1usize..6).prop_map(Op::Turns),
-        1 => (1u64..10).prop_map(Op::Wait),
+        40 => add,
+        10 => any::<prop::sample::Index>().prop_map(|i| Op::Cancel(i.index(64))),
+        50 => (1usize..6).prop_map(Op::Turns),
+        10 => (1u64..10).prop_map(Op::Wait),
+        1 => Just(Op::DropCached),
     ]
 }
 
@@ -106,6 +108,10 @@ fn run(config: SchedulerConfig, options: MockOptions, look_ahead: usize, ops: &[
                 for _ in 0..n {
                     driver.turn();
                 }
+            }
+            Op::DropCached => {
+                driver.scheduler.drop_cached_prefixes().unwrap();
+                driver.scheduler.check().unwrap();
             }
             Op::Wait(n) => {
                 millis += n;
@@ -171,4 +177,46 @@ fn random_traffic_meets_the_hard_cases() {
     }
     println!("preemptions {preemptions}, evictions {evictions}, copies {copies}, hits {hits}");
     assert!(preemptions > 50 && evictions > 500 && copies > 100 && hits > 300);
+}
+
+/// A thousand requests in one go: arrivals, cancels and deadlines at random, a pool for a few of them.
+#[test]
+fn a_thousand_requests_each_end_once_and_leave_nothing() {
+    let config = SchedulerConfig {
+        max_sequences: 16,
+        max_waiting: 1000,
+        max_step_tokens: 96,
+        max_prefill_chunk: 64,
+        block_size: 8,
+        num_blocks: 70,
+        ..config()
+    };
+    let mut ops = Vec::new();
+    let mut state = 7u64;
+    let mut random = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    for i in 0..1000 {
+        ops.push(Op::Add {
+            text: random(3) as u32,
+            len: 1 + random(80) as usize,
+            own: random(20) as usize,
+            new: 1 + random(120) as u32,
+            priority: random(3) as i32 - 1,
+            salt: random(2) as u8,
+            deadline: (random(10) == 0).then(|| random(60)),
+            seed: random(3),
+        });
+        match random(10) {
+            0 => ops.push(Op::Cancel(random(i + 1) as usize)),
+            1 => ops.push(Op::Wait(random(10))),
+            _ => ops.push(Op::Turns(random(8) as usize)),
+        }
+    }
+    let driver =
+        run(config, MockOptions { vocab_size: 50, eos_every: 80, ..MockOptions::default() }, 1, &ops);
+    let stats = driver.scheduler.stats();
+    assert!(stats.prefix_queries > 600 && stats.preemptions > 20, "{stats:?}");
+    assert_eq!((stats.waiting, stats.running), (0, 0));
 }

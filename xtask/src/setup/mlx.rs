@@ -47,7 +47,12 @@ pub fn compile(wheel: &Path, mlx_c: &Path, build: &Path) -> Result {
             .arg("-DCMAKE_BUILD_TYPE=Release"),
     )?;
     let build_args = ["--target", "archives", "--parallel", &jobs.to_string()];
-    sh::run(Command::new("cmake").arg("--build").arg(build).args(build_args))
+    // CMake makes no archive where there are no sources, but leaves one that was there.
+    sh::remove_file(&build.join("lib/libquire_native.a"))?;
+    let mut make = Command::new("cmake");
+    // Not a part of the make that may have started this.
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+    sh::run(make.arg("--build").arg(build).args(build_args))
 }
 
 /// Generates bindings to mlx-c's headers, with mlx-sys's own settings (its `bindgen_config.rs`).
@@ -68,20 +73,23 @@ pub fn bindings(mlx_c: &Path, out: &Path) -> Result {
     bindings.write_to_file(&file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-/// The text of `.cargo/config.toml`: the override, the `xtask` alias, and `runtime`, which reaches
-/// our build script as `DEP_MLX_RUNTIME`.
+/// The part of `.cargo/config.toml` that puts mlx-sys on what set-up made: the override, and two folders that reach
+/// our build script as `DEP_MLX_RUNTIME` and `DEP_MLX_NATIVE`.
 pub fn cargo_config(triple: &str, archives: &Path, libmlx: &Path, bindings: &Path, runtime: &Path) -> String {
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
     format!(
-        "# Written by `make setup`; do not edit, do not commit.\n\
-         [alias]\n\
-         xtask = \"run --quiet --package xtask --\"\n\
-         \n\
+        "\n\
          [target.{triple}.mlx]\n\
          rustc-link-search = [{archives}, {libmlx}]\n\
-         rustc-link-lib = [\"static=mlxc\", \"static=quire_native\", \"dylib=mlx\", \"dylib=stdc++\"]\n\
+         rustc-link-lib = [\"static=mlxc\", \"static=mlx_linux\", \"dylib=mlx\", \"dylib=stdc++\"]\n\
          rustc-env = {{ OUT_DIR = {bindings} }}\n\
-         runtime = {runtime}\n",
+         runtime = {runtime}\n\
+         native = {archives}\n\
+         \n\
+         # Build scripts cannot pass linker arguments to documentation tests.\n\
+         [target.{triple}]\n\
+         rustdocflags = [{rpath}]\n",
+        rpath = quoted(&PathBuf::from(format!("-Clink-arg=-Wl,-rpath,{}", runtime.display()))),
         archives = quoted(archives),
         libmlx = quoted(libmlx),
         bindings = quoted(bindings),

@@ -25,11 +25,7 @@ pub fn ensure_linux(openblas_wanted: bool) -> Result {
             program("patchelf", "patchelf"),
             program("pkg-config", "pkg-config"),
             program("python3", "python3"),
-            Need {
-                what: "pip (python3 -m pip)",
-                package: "python3-pip",
-                present: sh::succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
-            },
+            pip(),
             Need { what: "libclang", package: "libclang-dev", present: has_libclang() },
         ];
         if sh::which("c++").is_none() || !has_header("format") {
@@ -49,6 +45,16 @@ pub fn ensure_linux(openblas_wanted: bool) -> Result {
         needs
     };
     ensure(needs)
+}
+
+/// Makes sure that valgrind is there, for the tests that use it.
+pub fn ensure_valgrind() -> Result {
+    ensure(|| vec![program("valgrind", "valgrind")])
+}
+
+/// Makes sure that pip is there.
+pub fn ensure_pip() -> Result {
+    ensure(|| vec![program("python3", "python3"), pip()])
 }
 
 /// Makes sure that the programs of the macOS build are there; they are not ours to install.
@@ -71,6 +77,14 @@ pub fn ensure_macos() -> Result {
 
 fn program(name: &'static str, package: &'static str) -> Need {
     Need { what: name, package, present: sh::which(name).is_some() }
+}
+
+fn pip() -> Need {
+    Need {
+        what: "pip (python3 -m pip)",
+        package: "python3-pip",
+        present: sh::succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
+    }
 }
 
 fn ensure(needs: impl Fn() -> Vec<Need>) -> Result {

@@ -1,11 +1,13 @@
 //! The runtime folder: libmlx.so and every library it needs beyond the C and C++ runtimes, flat,
 //! each finding the others beside itself. Copying it next to libquire.so is all it takes to run.
+//! (On CUDA it stays inside its wheel's tree, where MLX looks for headers and NVIDIA's libraries.)
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Result, sh, tools};
+use super::tools;
+use crate::{Result, sh};
 
 /// Fills `lib` from an unpacked wheel. With `fast_blas`, the distribution's OpenBLAS takes the
 /// place (and the file name) of the wheel's reference BLAS.
@@ -24,8 +26,12 @@ pub fn assemble(wheel: &Path, lib: &Path, fast_blas: bool) -> Result {
         let openblas = tools::openblas().ok_or("OpenBLAS is missing (package libopenblas0-pthread)")?;
         replace_blas(&openblas, &fresh)?;
     }
-    // The wheel's libmlx.so looks in Python's folders; what is needed now lies beside it.
-    set_rpath(&libmlx, "$ORIGIN")?;
+    // The wheel's libmlx.so finds its neighbours through Python's folders; they lie beside it now.
+    let paths = sh::output(Command::new("patchelf").arg("--print-rpath").arg(&libmlx))?;
+    let nvidia = paths.trim().split(':').filter(|path| path.contains("/nvidia/"));
+    let paths: Vec<&str> = std::iter::once("$ORIGIN").chain(nvidia).collect();
+    // RPATH, as the wheel has it: NVIDIA's libraries find each other through it.
+    run_patchelf(&["--force-rpath", "--set-rpath", &paths.join(":")], &libmlx)?;
     check_loads(&libmlx)?;
 
     sh::remove_dir(lib)?;
@@ -47,8 +53,7 @@ fn replace_blas(openblas: &Path, lib: &Path) -> Result {
     let blas = files.iter().find(|path| sh::file_name(path).starts_with("libblas-"));
     let blas = blas.ok_or_else(|| format!("{}: no libblas-*; has MLX's wheel changed?", lib.display()))?;
     sh::copy(openblas, blas)?;
-    set_rpath(blas, "$ORIGIN")?;
-    run_patchelf(&["--set-soname", &sh::file_name(blas)], blas)?;
+    run_patchelf(&["--set-rpath", "$ORIGIN", "--set-soname", &sh::file_name(blas)], blas)?;
 
     // OpenBLAS wants the Fortran runtime it was built with, under that one's own name.
     let needs = sh::output(Command::new("ldd").arg(openblas))?;
@@ -59,14 +64,10 @@ fn replace_blas(openblas: &Path, lib: &Path) -> Result {
         {
             let copy = lib.join(name);
             sh::copy(Path::new(path), &copy)?;
-            set_rpath(&copy, "$ORIGIN")?;
+            run_patchelf(&["--set-rpath", "$ORIGIN"], &copy)?;
         }
     }
     Ok(())
-}
-
-fn set_rpath(library: &Path, rpath: &str) -> Result {
-    run_patchelf(&["--set-rpath", rpath], library)
 }
 
 fn run_patchelf(args: &[&str], library: &Path) -> Result {

@@ -1,0 +1,163 @@
+/* bench generate: streams the answer to one prompt, then tells how fast it came. */
+#include "common.h"
+
+#include "commands.h"
+#include "progress.h"
+#include "report.h"
+#include "table.h"
+
+typedef struct generate_options {
+    const char *prompt;
+    bool quiet;
+    bool json;
+} generate_options;
+
+/* The answer so far; with --json it is kept, else printed at once. */
+typedef struct answer {
+    bool keep;
+    char *text;
+    size_t length;
+} answer;
+
+static void on_event(void *user, run *which, const quire_event *event) {
+    (void)which;
+    answer *self = user;
+    if (event->kind != QUIRE_EVENT_DELTA || event->text_len == 0) {
+        return;
+    }
+    if (!self->keep) {
+        fwrite(event->text, 1, event->text_len, stdout);
+        fflush(stdout);
+        return;
+    }
+    self->text = reallocate(self->text, self->length + event->text_len, 1);
+    memcpy(self->text + self->length, event->text, event->text_len);
+    self->length += event->text_len;
+}
+
+/* All of standard input; the length goes to `*length`. */
+static char *read_standard_input(size_t *length) {
+    size_t capacity = 4096;
+    char *text = allocate(capacity, 1);
+    *length = 0;
+    for (;;) {
+        *length += fread(text + *length, 1, capacity - *length, stdin);
+        if (*length < capacity) {
+            return text;
+        }
+        capacity *= 2;
+        text = reallocate(text, capacity, 1);
+    }
+}
+
+static void print_metrics(const session *engine, const run *which) {
+    static const char *const headings[] = {"input", "cached", "output", "TTFT ms", "TPOT ms", "generation tok/s",
+                                           "latency ms", "<ended by"};
+    table metrics = table_new(headings, LENGTH_OF(headings));
+    table_cell(&metrics, "%u", which->prompt_tokens);
+    table_cell(&metrics, "%u", which->cached_tokens);
+    table_cell(&metrics, "%u", which->output_tokens);
+    table_number(&metrics, run_ttft_ms(which), 1);
+    table_number(&metrics, run_tpot_ms(which), 2);
+    table_number(&metrics, run_generation_rate(which), 1);
+    table_number(&metrics, run_latency_ms(which), 1);
+    table_cell(&metrics, "%s", finish_name(which));
+    fputc('\n', stderr);
+    table_print(&metrics, stderr);
+    print_memory(engine, stderr);
+}
+
+static int print_json(const session *engine, const char *model, const run *which, const answer *text) {
+    json writer = json_to(stdout);
+    json_begin_object(&writer, NULL);
+    int code = json_session(&writer, engine, model);
+    json_run(&writer, which);
+    json_begin_array(&writer, "tokens");
+    for (size_t i = 0; i < which->delta_tokens; i++) {
+        json_integer(&writer, NULL, which->tokens[i]);
+    }
+    json_end_array(&writer);
+    json_text(&writer, "text", text->text == NULL ? "" : text->text, text->length);
+    json_end_object(&writer);
+    return json_finish(&writer) ? code : fail("standard output", "could not be written");
+}
+
+static int generate(session *engine, const generate_options *options, const sampling_options *sampling,
+                    const char *model) {
+    run which = {0};
+    answer text = {.keep = options->json};
+    char *from_input = NULL;
+    int code = request_from(sampling, &which.request);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    if (strcmp(options->prompt, "-") == 0) {
+        from_input = read_standard_input(&which.request.prompt_len);
+        which.request.prompt = from_input;
+    } else {
+        which.request.prompt = options->prompt;
+        which.request.prompt_len = strlen(options->prompt);
+    }
+    code = session_execute(engine, &which, 1, 1, on_event, &text);
+    if (!options->json && which.first_ns != 0) {
+        putchar('\n');
+    }
+    if (which.done && code != EXIT_FAILED) {
+        if (options->json) {
+            int printed = print_json(engine, model, &which, &text);
+            code = code == EXIT_OK ? printed : code;
+        } else if (!options->quiet) {
+            fflush(stdout);
+            print_metrics(engine, &which);
+        }
+    }
+    free(text.text);
+    free(from_input);
+    run_clear(&which);
+    return code == EXIT_OK ? finish_output() : code;
+}
+
+int command_generate(int argc, char **argv) {
+    generate_options options = {0};
+    model_options model;
+    sampling_options sampling;
+    const arg own[] = {
+        {.name = "prompt", .kind = ARG_TEXT, .value = &options.prompt, .placeholder = "TEXT",
+         .help = "what to go on from; '-' reads it from standard input; required"},
+        {.name = "quiet", .kind = ARG_FLAG, .value = &options.quiet, .help = "print the answer and nothing else"},
+        {.name = "json", .kind = ARG_FLAG, .value = &options.json,
+         .help = "print one JSON object with the answer, its tokens and the metrics instead of streaming"},
+    };
+    const arg_group groups[] = {
+        {.title = "This command", .args = own, .count = LENGTH_OF(own)},
+        sampling_group(&sampling, 256),
+        model_group(&model),
+    };
+    const command_line line = {
+        .usage = "bench generate --model MODEL --prompt TEXT [options]",
+        .description =
+            "Streams the answer to standard output as it comes; then prints token counts, TTFT, TPOT, speed\n"
+            "and memory on standard error. The prompt is taken as it is, special tokens written out in it\n"
+            "included; no chat template is applied. Ctrl-C ends the answer early.",
+        .help_hint = "bench generate --help",
+        .groups = groups,
+        .group_count = LENGTH_OF(groups),
+    };
+    int code;
+    if (!parse_arguments(&line, argc, argv, &code)) {
+        return code;
+    }
+    if (options.prompt == NULL) {
+        return usage_error(line.help_hint, "--prompt is missing");
+    }
+    if (options.quiet || options.json) {
+        progress_silence();
+    }
+    session engine;
+    code = session_open(&engine, &model);
+    if (code == EXIT_OK) {
+        code = generate(&engine, &options, &sampling, model.model);
+        session_close(&engine);
+    }
+    return code;
+}

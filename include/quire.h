@@ -1,0 +1,675 @@
+/*
+ * Quire runs language models inside your process, on MLX: many requests at a time in one batch, a paged
+ * key-value cache that shares equal prefixes, answers streamed as they come.
+ *
+ * Generated from src/ffi by `make header`; this file is the authority on what the library promises.
+ *
+ *
+ * LIFE CYCLE
+ *
+ *     quire_engine_options_init    defaults; then set `model`
+ *     quire_engine_create          loads the model, starts the engine's thread
+ *       quire_request_options_init   defaults; then set a prompt
+ *       quire_engine_submit          returns at once with a request id
+ *       quire_engine_wait            events: deltas, then exactly one terminal event a request
+ *       quire_event_free
+ *     quire_engine_shutdown        optional: drain, or cancel, by a deadline
+ *     quire_engine_release         ends the threads, frees the model
+ *
+ * tests/c/readme_example.c is the whole of it in thirty lines.
+ *
+ *
+ * ERRORS
+ *
+ * A call that can fail returns a quire_status, QUIRE_OK being 0, and takes a quire_error ** as its last
+ * argument. Pass NULL if the status is enough. Otherwise, on failure and only then, *error becomes an error
+ * that you own and free with quire_error_free; its message names the file, field or argument. Outputs are
+ * written only on success. No call exits, aborts, prints, or installs a signal handler.
+ *
+ *
+ * OWNERSHIP
+ *
+ * What a function copies out through a pointer to a pointer is yours until you free it with the function its
+ * description names. Strings and arrays you pass in are copied during the call. Strings go in as pointer and
+ * length, UTF-8, no NUL needed; those that come out have a NUL after them as well. A user_data pointer goes
+ * back to you once, through the release function given beside it, after its last use.
+ *
+ * Every pointer must be valid for what its description says; where one may be NULL, it says so, and
+ * elsewhere NULL is refused with QUIRE_INVALID_ARGUMENT.
+ *
+ *
+ * THREADS
+ *
+ * An engine has a thread of its own, which alone touches the model. Every function may be called from any
+ * thread, several at once, on the same engine; only quire_engine_release must be the last. Submit, cancel and
+ * poll never wait for the model. Events are taken by quire_engine_poll and quire_engine_wait or, if you set
+ * on_event, delivered on a dispatcher thread of the engine's; a slow reader holds up nobody, its deltas are
+ * joined.
+ *
+ *
+ * GROWTH
+ *
+ * Structs that can grow begin with struct_size: their size as your compiler sees it. Fields are only ever
+ * added at the end, and their zero is what was before. Enumerations cross as integers and are checked; new
+ * values may be added, so treat one you do not know as you would a default case.
+ */
+
+#ifndef QUIRE_H
+#define QUIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Handles: made and freed by the library, never looked into. */
+typedef struct quire_engine quire_engine;
+typedef struct quire_error quire_error;
+typedef struct quire_event quire_event;
+
+
+/* Version ------------------------------------------------------------------------------------------- */
+
+// The ABI this header describes. Two versions with the same number are binary compatible; compare it
+// with quire_abi_version() at start-up when the library is loaded at run time.
+#define QUIRE_ABI_VERSION 1
+
+// The ABI version of the library that is linked, to compare with QUIRE_ABI_VERSION.
+//
+// Any thread, any time.
+uint32_t quire_abi_version(void);
+
+// The library's version as "major.minor.patch", NUL-terminated and never freed.
+//
+// Any thread, any time.
+const char *quire_version(void);
+
+
+/* Statuses and errors ------------------------------------------------------------------------------- */
+
+// An error: a status and a message. Owned by whoever received it, freed with quire_error_free.
+typedef struct quire_error quire_error;
+
+// What a call returns: 0 is success. Programs branch on the status; the message of a quire_error is
+// for people.
+typedef int32_t quire_status;
+
+// Success.
+#define QUIRE_OK 0
+
+// An argument is NULL, out of range, empty, or contradicts another; the message names it.
+#define QUIRE_INVALID_ARGUMENT 1
+
+// A struct's struct_size is not one this library knows: the struct was not initialised with its
+// _init function, or the header is newer than the library.
+#define QUIRE_INVALID_STRUCT_SIZE 2
+
+// A string is not valid UTF-8; the message says at which byte.
+#define QUIRE_INVALID_UTF8 3
+
+// The model path or name leads nowhere; for an "org/name" the message says how to download it.
+#define QUIRE_MODEL_NOT_FOUND 4
+
+// A file of the model is malformed, truncated or inconsistent; the message names file and field.
+#define QUIRE_MODEL_INVALID 5
+
+// The model is sound but of an architecture, quantization or format this library does not run.
+#define QUIRE_MODEL_UNSUPPORTED 6
+
+// The call needs text and the model came without a tokenizer; token ids still work.
+#define QUIRE_TOKENIZER_MISSING 7
+
+// The tokenizer's files are malformed.
+#define QUIRE_TOKENIZER_INVALID 8
+
+// The prompt and the tokens asked for do not fit into the context, or into the whole cache.
+#define QUIRE_PROMPT_TOO_LONG 9
+
+// Too many requests are live (running, waiting, or with events not yet taken); try again later.
+#define QUIRE_QUEUE_FULL 10
+
+// Memory ran out, on the host or the device.
+#define QUIRE_OUT_OF_MEMORY 11
+
+// No live request has this id: it never existed, has ended, or is already being cancelled.
+#define QUIRE_NOT_FOUND 12
+
+// The time given ran out first.
+#define QUIRE_TIMEOUT 13
+
+// The engine has been shut down; for quire_engine_wait, also: no event is left.
+#define QUIRE_SHUT_DOWN 14
+
+// The progress callback asked to stop loading.
+#define QUIRE_ABORTED 15
+
+// The device failed; the requests in flight failed with it, the engine goes on.
+#define QUIRE_DEVICE_ERROR 16
+
+// The call is not allowed here: from inside a callback, or not with this engine's event delivery.
+#define QUIRE_INVALID_STATE 17
+
+// A file could not be read or written.
+#define QUIRE_IO 18
+
+// The request's own deadline passed before it was done.
+#define QUIRE_DEADLINE_EXCEEDED 19
+
+// A defect of this library; the message says where. The process and, where it can, the engine go on.
+#define QUIRE_INTERNAL 20
+
+// The name of a status in lower case ("queue full"), NUL-terminated and never freed; "unknown status"
+// for a number that is none.
+//
+// Any thread, any time.
+const char *quire_status_name(quire_status status);
+
+// The error's status. QUIRE_INVALID_ARGUMENT if error is NULL.
+//
+// Any thread.
+quire_status quire_error_status(const quire_error *error);
+
+// The error's message in English, UTF-8, NUL-terminated; it lives as long as the error. An empty string
+// if error is NULL.
+//
+// Any thread.
+const char *quire_error_message(const quire_error *error);
+
+// Frees an error. NULL is allowed and does nothing.
+//
+// Any thread.
+void quire_error_free(quire_error *error);
+
+
+/* Logging ------------------------------------------------------------------------------------------- */
+
+// How important a log line is.
+typedef int32_t quire_log_level;
+
+// Something failed.
+#define QUIRE_LOG_ERROR 1
+
+// Something is not as it should be; the library copes.
+#define QUIRE_LOG_WARNING 2
+
+// What happens: models loaded, kernels chosen.
+#define QUIRE_LOG_INFO 3
+
+// Detail for whoever debugs this library.
+#define QUIRE_LOG_DEBUG 4
+
+// Receives a log line: message_len bytes of UTF-8 and a NUL after them, valid until the function
+// returns. Called from any thread, several at once; must not call into this library.
+typedef void (*quire_log_fn)(void *user_data,
+                             quire_log_level level,
+                             const char *message,
+                             size_t message_len);
+
+// Called once when the library has no more use for a user_data, after the last callback that gets it.
+typedef void (*quire_release_fn)(void *user_data);
+
+// Sets the process's log callback, replacing any before it; function NULL turns logging off. Lines less
+// important than max_level are not made. release, if not NULL, is called once with user_data when
+// the callback has been replaced and no call of it is running; also if this function fails.
+//
+// Any thread. Fails with QUIRE_INVALID_ARGUMENT for a level that is none.
+quire_status quire_set_log_callback(quire_log_fn function,
+                                    void *user_data,
+                                    quire_release_fn release,
+                                    quire_log_level max_level,
+                                    quire_error **error);
+
+
+/* Engine options ------------------------------------------------------------------------------------ */
+
+// How weights are held in memory.
+typedef int32_t quire_weight_format;
+
+// As stored on a GPU; on a CPU dense 32-bit floats if these take at most a quarter of the physical
+// memory (a CPU multiplies them several times faster), as stored otherwise.
+#define QUIRE_WEIGHTS_AUTO 0
+
+// As the model's files store them.
+#define QUIRE_WEIGHTS_AS_STORED 1
+
+// Dense 32-bit floats.
+#define QUIRE_WEIGHTS_FLOAT32 2
+
+// Called with each event of an engine, one at a time, in order, on the engine's dispatcher thread. The
+// event is the library's and valid until the function returns. The function may call any function of
+// this library but quire_engine_shutdown; it must not throw or jump out.
+typedef void (*quire_event_fn)(void *user_data, const quire_event *event);
+
+// Called while a model loads, on the thread that called quire_engine_create. fraction runs from 0 to
+// 1; stage is a short NUL-terminated description, valid until the function returns. Return 0 to go on,
+// anything else to stop: create then fails with QUIRE_ABORTED.
+typedef int32_t (*quire_progress_fn)(void *user_data, float fraction, const char *stage);
+
+// What an engine is made of. Fill with quire_engine_options_init, then set model and what else you
+// like. Everything is copied during quire_engine_create.
+typedef struct quire_engine_options {
+    // Size of this struct in bytes; set by quire_engine_options_init.
+    size_t struct_size;
+    // The model: a directory (config.json, safetensors, tokenizer.json), a GGUF file, or a name
+    // "org/name" in the local Hugging Face cache. UTF-8, model_len bytes, no NUL needed. Required.
+    const char *model;
+    // Length of model in bytes.
+    size_t model_len;
+    // Most sequences that run at the same time, 1 to 4096. Default 64.
+    uint32_t max_sequences;
+    // Most requests beyond those that may wait, 0 to 1,000,000. Default 1024. A request that finds no
+    // place is refused with QUIRE_QUEUE_FULL.
+    uint32_t max_waiting;
+    // Longest prompt plus answer in tokens. Default 0: what the model was made for.
+    uint32_t max_context;
+    // Most tokens computed in one step, 16 to 65536. Long prompts are cut into chunks that leave room for
+    // the streams that are decoding. Default 512.
+    uint32_t max_step_tokens;
+    // Tokens in one page of the key-value cache, a power of two from 1 to 1024. Default 16.
+    uint32_t block_tokens;
+    // How to hold weights: QUIRE_WEIGHTS_AUTO (default), QUIRE_WEIGHTS_AS_STORED or
+    // QUIRE_WEIGHTS_FLOAT32.
+    quire_weight_format weight_format;
+    // Memory for the key-value cache in bytes. Default 0: chosen from what the device has left.
+    uint64_t cache_bytes;
+    // 1 to compute every prompt in full, never reusing pages of equal prefixes. Default 0.
+    int32_t disable_prefix_sharing;
+    // Receives all events on a thread of the engine's own. Default NULL: events are taken with
+    // quire_engine_poll and quire_engine_wait instead.
+    quire_event_fn on_event;
+    // First argument of on_event.
+    void *on_event_data;
+    // Called once with on_event_data after the last event, also when create fails. May be NULL.
+    quire_release_fn release_on_event_data;
+    // Receives loading progress during quire_engine_create. May be NULL.
+    quire_progress_fn on_progress;
+    // First argument of on_progress.
+    void *on_progress_data;
+} quire_engine_options;
+
+// Fills options with defaults. struct_size is sizeof(quire_engine_options) as your compiler sees it.
+//
+// Any thread. Fails with QUIRE_INVALID_ARGUMENT (NULL) or QUIRE_INVALID_STRUCT_SIZE.
+quire_status quire_engine_options_init(quire_engine_options *options,
+                                       size_t struct_size,
+                                       quire_error **error);
+
+
+/* Engines ------------------------------------------------------------------------------------------- */
+
+// A model, its cache, and the thread that runs it.
+typedef struct quire_engine quire_engine;
+
+// What an engine does with the requests it still has when it is shut down.
+typedef int32_t quire_shutdown_mode;
+
+// Let them finish, within the time given; cancel what is left then.
+#define QUIRE_SHUTDOWN_DRAIN 1
+
+// Cancel them all.
+#define QUIRE_SHUTDOWN_CANCEL 2
+
+// Loads a model and starts an engine. *engine becomes the engine, to be released with
+// quire_engine_release. Returns when the model is ready, which can take seconds; on_progress tells how
+// far it is and can stop it.
+//
+// Any thread but a callback's. Fails with QUIRE_INVALID_ARGUMENT, QUIRE_INVALID_STRUCT_SIZE,
+// QUIRE_INVALID_UTF8, QUIRE_MODEL_NOT_FOUND, QUIRE_MODEL_INVALID, QUIRE_MODEL_UNSUPPORTED,
+// QUIRE_TOKENIZER_INVALID, QUIRE_OUT_OF_MEMORY, QUIRE_ABORTED, QUIRE_DEVICE_ERROR or QUIRE_IO.
+quire_status quire_engine_create(const quire_engine_options *options,
+                                 quire_engine **engine,
+                                 quire_error **error);
+
+// Ends an engine's work: no request is accepted any more; those it has are drained or cancelled, as mode
+// says; returns when the last has had its terminal event. Events not yet taken can still be taken. Calling
+// it again is allowed: from then on the stricter mode and the earlier deadline hold.
+//
+// deadline_ms bounds QUIRE_SHUTDOWN_DRAIN: what is not done by then is cancelled. Negative: no bound.
+//
+// Any thread but a callback's. Fails with QUIRE_INVALID_ARGUMENT or, from inside a callback,
+// QUIRE_INVALID_STATE.
+quire_status quire_engine_shutdown(const quire_engine *engine,
+                                   quire_shutdown_mode mode,
+                                   int64_t deadline_ms,
+                                   quire_error **error);
+
+// Releases an engine: cancels what it still runs, ends its threads, frees the model. The handle is gone,
+// whatever is returned. With callback delivery every terminal event and then release_on_event_data come
+// before this returns; without it, events not taken are dropped.
+//
+// Any thread, once, when no other call on the engine is running. From inside a callback of this engine it
+// returns at once and the rest happens after the callback has returned. NULL is allowed and does nothing.
+quire_status quire_engine_release(quire_engine *engine,
+                                  quire_error **error);
+
+
+/* Requests ------------------------------------------------------------------------------------------ */
+
+// One request. Fill with quire_request_options_init, then set a prompt (text or tokens, not both) and
+// what else you like. Everything is copied during quire_engine_submit.
+typedef struct quire_request_options {
+    // Size of this struct in bytes; set by quire_request_options_init.
+    size_t struct_size;
+    // The prompt as UTF-8 text of prompt_len bytes; no NUL needed. Special tokens written out in it
+    // (such as "<|im_start|>") are recognised. Needs a model with a tokenizer.
+    const char *prompt;
+    // Length of prompt in bytes.
+    size_t prompt_len;
+    // The prompt as prompt_token_count token ids, run as they are.
+    const uint32_t *prompt_tokens;
+    // Number of prompt tokens.
+    size_t prompt_token_count;
+    // Most tokens to generate, at least 1. Default 256.
+    uint32_t max_tokens;
+    // Divides the logits, 0 to 100; 0 always takes the most likely token. Default 0.
+    float temperature;
+    // Keep only the top_k most likely tokens. Default 0: keep all.
+    uint32_t top_k;
+    // Keep the smallest set of most likely tokens that together have this probability, above 0 and at
+    // most 1. Default 1.
+    float top_p;
+    // Drop tokens less likely than this times the most likely one, 0 to 1. Default 0.
+    float min_p;
+    // Seeds the random draws: the same seed, prompt and settings give the same tokens, whatever else
+    // runs. Default: a fresh random number, drawn by quire_request_options_init.
+    uint64_t seed;
+    // Further tokens that end the answer, besides the model's own end-of-sequence tokens.
+    const uint32_t *stop_tokens;
+    // Number of stop tokens.
+    size_t stop_token_count;
+    // 1 to go on past the model's end-of-sequence tokens. Default 0.
+    int32_t ignore_eos;
+    // Requests of higher priority start first and are put aside last. Default 0.
+    int32_t priority;
+    // The request fails with QUIRE_DEADLINE_EXCEEDED if it is not done this many milliseconds after
+    // submit. Default 0: no deadline.
+    uint64_t timeout_ms;
+    // Requests reuse each other's pages only if their salts are equal: give each tenant its own.
+    // cache_salt_len bytes of anything. Default: empty.
+    const char *cache_salt;
+    // Length of cache_salt in bytes.
+    size_t cache_salt_len;
+    // Comes back in each of the request's events. The library never looks at it. Default NULL.
+    void *tag;
+} quire_request_options;
+
+// Fills options with defaults. struct_size is sizeof(quire_request_options) as your compiler sees it.
+//
+// Any thread. Fails with QUIRE_INVALID_ARGUMENT (NULL) or QUIRE_INVALID_STRUCT_SIZE.
+quire_status quire_request_options_init(quire_request_options *options,
+                                        size_t struct_size,
+                                        quire_error **error);
+
+// Submits a request and returns at once; the answer comes as events. *request becomes its id: never 0,
+// never used twice by one engine.
+//
+// Any thread, callbacks too. Tokenizes the prompt on the calling thread. Fails with
+// QUIRE_INVALID_ARGUMENT, QUIRE_INVALID_STRUCT_SIZE, QUIRE_INVALID_UTF8, QUIRE_TOKENIZER_MISSING,
+// QUIRE_PROMPT_TOO_LONG, QUIRE_QUEUE_FULL or QUIRE_SHUT_DOWN; then no event will come.
+quire_status quire_engine_submit(const quire_engine *engine,
+                                 const quire_request_options *options,
+                                 uint64_t *request,
+                                 quire_error **error);
+
+// Cancels a request: it takes part in no further step, its pages are free, and its terminal event is
+// QUIRE_EVENT_CANCELLED (or the one it was about to have, if it ended first).
+//
+// Any thread, callbacks too; does not wait. Fails with QUIRE_NOT_FOUND if the id is unknown, has ended
+// or is being cancelled already: harmless.
+quire_status quire_engine_cancel(const quire_engine *engine,
+                                 uint64_t request,
+                                 quire_error **error);
+
+// Cancels every live request.
+//
+// Any thread, callbacks too; does not wait.
+quire_status quire_engine_cancel_all(const quire_engine *engine, quire_error **error);
+
+
+/* Events -------------------------------------------------------------------------------------------- */
+
+// What an event says.
+typedef int32_t quire_event_kind;
+
+// New text and tokens of an answer. Deltas that were not taken in time come joined into one.
+#define QUIRE_EVENT_DELTA 1
+
+// Terminal: the answer is complete; finish_reason says why it ended.
+#define QUIRE_EVENT_FINISHED 2
+
+// Terminal: the request was cancelled, or the engine shut down before it was done.
+#define QUIRE_EVENT_CANCELLED 3
+
+// Terminal: the request failed; status and message say how.
+#define QUIRE_EVENT_FAILED 4
+
+// Why an answer ended.
+typedef int32_t quire_finish_reason;
+
+// Not finished: the event is not QUIRE_EVENT_FINISHED.
+#define QUIRE_FINISH_NONE 0
+
+// One of the model's end-of-sequence tokens came.
+#define QUIRE_FINISH_END_OF_SEQUENCE 1
+
+// One of the request's stop tokens came.
+#define QUIRE_FINISH_STOP_TOKEN 2
+
+// max_tokens tokens were generated.
+#define QUIRE_FINISH_LENGTH 3
+
+// One event of one request. Every accepted request has any number of deltas and then exactly one terminal
+// event, when its pages are already free.
+//
+// Made by the library and read-only: one from quire_engine_poll or quire_engine_wait is freed with
+// quire_event_free; one passed to a callback is the library's.
+typedef struct quire_event {
+    // Size of this struct in bytes, as the library was built.
+    size_t struct_size;
+    // What the event says: one of QUIRE_EVENT_*.
+    quire_event_kind kind;
+    // Why the answer ended: one of QUIRE_FINISH_*.
+    quire_finish_reason finish_reason;
+    // The request, as quire_engine_submit returned it.
+    uint64_t request;
+    // The request's tag.
+    void *tag;
+    // A delta's text: whole UTF-8 characters, text_len bytes and a NUL after them; never NULL. Empty if
+    // the model has no tokenizer, or while a character is still incomplete.
+    const char *text;
+    // Length of text in bytes.
+    size_t text_len;
+    // A delta's token ids. The token that ended an answer is not among them.
+    const uint32_t *tokens;
+    // Number of tokens.
+    size_t token_count;
+    // The token that ended the answer, where finish_reason is QUIRE_FINISH_END_OF_SEQUENCE or
+    // QUIRE_FINISH_STOP_TOKEN; else 0.
+    uint32_t stop_token;
+    // Why the request failed; QUIRE_OK unless kind is QUIRE_EVENT_FAILED.
+    quire_status status;
+    // The failure in words, NUL-terminated; never NULL.
+    const char *message;
+    // Tokens in the prompt. This and what follows is filled in terminal events.
+    uint32_t prompt_tokens;
+    // Prompt tokens whose pages were reused instead of computed.
+    uint32_t cached_tokens;
+    // Tokens generated, the one that ended the answer included.
+    uint32_t generated_tokens;
+    // Nanoseconds from submit until the request first ran.
+    uint64_t queue_ns;
+    // Nanoseconds from submit until its first token was known; 0 if there was none.
+    uint64_t first_token_ns;
+    // Nanoseconds from submit until its end.
+    uint64_t total_ns;
+} quire_event;
+
+// Takes the next event if there is one. *event becomes the event, to be freed with quire_event_free,
+// or NULL if none is there now.
+//
+// Any thread, several at once too. Fails with QUIRE_SHUT_DOWN once the engine has been shut down and
+// every event was taken, or QUIRE_INVALID_STATE if the engine delivers to a callback.
+quire_status quire_engine_poll(const quire_engine *engine,
+                               quire_event **event,
+                               quire_error **error);
+
+// Takes the next event, waiting for it up to timeout_ms milliseconds, or for ever if that is negative.
+// *event becomes the event, to be freed with quire_event_free.
+//
+// Any thread but a callback's, several at once too. Fails with QUIRE_TIMEOUT; with QUIRE_SHUT_DOWN
+// once the engine has been shut down and every event was taken; or with QUIRE_INVALID_STATE if the
+// engine delivers to a callback.
+quire_status quire_engine_wait(const quire_engine *engine,
+                               int64_t timeout_ms,
+                               quire_event **event,
+                               quire_error **error);
+
+// Frees an event taken with quire_engine_poll or quire_engine_wait. NULL is allowed and does nothing.
+//
+// Any thread, also after the engine was released.
+void quire_event_free(quire_event *event);
+
+
+/* Statistics and model information ------------------------------------------------------------------ */
+
+// A snapshot of what an engine does and has done. Set struct_size to sizeof(quire_statistics), then
+// call quire_engine_statistics.
+typedef struct quire_statistics {
+    // Size of this struct in bytes; set by the caller.
+    size_t struct_size;
+    // Requests accepted since the engine was made.
+    uint64_t requests_accepted;
+    // Of these, finished.
+    uint64_t requests_finished;
+    // Of these, cancelled.
+    uint64_t requests_cancelled;
+    // Of these, failed.
+    uint64_t requests_failed;
+    // Requests running now.
+    uint64_t requests_running;
+    // Requests waiting now.
+    uint64_t requests_waiting;
+    // Steps run.
+    uint64_t steps;
+    // Prompt tokens that came in.
+    uint64_t prompt_tokens;
+    // Prompt tokens whose pages were reused instead of computed: the tokens saved.
+    uint64_t cached_tokens;
+    // Tokens generated.
+    uint64_t generated_tokens;
+    // Requests that found at least one token of theirs in the cache.
+    uint64_t prefix_hits;
+    // Times a running request was put aside for lack of pages, to be recomputed later.
+    uint64_t preemptions;
+    // Pages in the pool.
+    uint64_t blocks_total;
+    // Pages that hold nothing.
+    uint64_t blocks_free;
+    // Pages that no request uses and a later one may reuse.
+    uint64_t blocks_cached;
+    // Pages that running requests use; free + cached + in use = total.
+    uint64_t blocks_in_use;
+    // Pages that were taken for new content since the engine was made.
+    uint64_t blocks_allocated;
+    // Times a page was shared instead of computed anew.
+    uint64_t blocks_shared;
+    // Cached pages that were given up for new content.
+    uint64_t blocks_evicted;
+    // Bytes of weights as held.
+    uint64_t weight_bytes;
+    // Bytes of the page pool.
+    uint64_t cache_bytes;
+    // Most bytes the model's allocator ever held.
+    uint64_t peak_bytes;
+} quire_statistics;
+
+// What a model is. Set struct_size to sizeof(quire_model_info), then call quire_engine_model_info.
+// The strings live as long as the engine.
+typedef struct quire_model_info {
+    // Size of this struct in bytes; set by the caller.
+    size_t struct_size;
+    // The architecture's name ("llama"), NUL-terminated.
+    const char *architecture;
+    // How the weights are stored ("4-bit affine, groups of 32"), NUL-terminated.
+    const char *quantization;
+    // What the model runs on ("CPU", or the GPU's name), NUL-terminated.
+    const char *device;
+    // Tokens in the vocabulary.
+    uint32_t vocab_size;
+    // Longest prompt plus answer in tokens.
+    uint32_t max_context;
+    // Layers.
+    uint32_t layers;
+    // Size of the hidden state.
+    uint32_t hidden_size;
+    // Attention heads.
+    uint32_t heads;
+    // Key-value heads.
+    uint32_t kv_heads;
+    // Size of a head.
+    uint32_t head_dim;
+    // Tokens in one page.
+    uint32_t block_tokens;
+    // Pages in the pool.
+    uint32_t blocks;
+    // 1 if the model came with a tokenizer, else 0.
+    int32_t has_tokenizer;
+    // Bytes of weights as held.
+    uint64_t weight_bytes;
+} quire_model_info;
+
+// Fills statistics.
+//
+// Any thread, callbacks too. Fails with QUIRE_INVALID_ARGUMENT or QUIRE_INVALID_STRUCT_SIZE.
+quire_status quire_engine_statistics(const quire_engine *engine,
+                                     quire_statistics *statistics,
+                                     quire_error **error);
+
+// Fills info.
+//
+// Any thread, callbacks too. Fails with QUIRE_INVALID_ARGUMENT or QUIRE_INVALID_STRUCT_SIZE.
+quire_status quire_engine_model_info(const quire_engine *engine,
+                                     quire_model_info *info,
+                                     quire_error **error);
+
+
+/* Tokens and text ----------------------------------------------------------------------------------- */
+
+// Turns text into token ids, as submit would. *token_count becomes the number of tokens; the first
+// capacity of them are written to tokens, so call once with capacity 0 to learn the number.
+//
+// add_special is 1 to add what the model wants around a text (such as a begin-of-sequence token), else 0.
+//
+// Any thread, callbacks too; does not touch the engine's own thread. Fails with QUIRE_INVALID_ARGUMENT,
+// QUIRE_INVALID_UTF8 or QUIRE_TOKENIZER_MISSING.
+quire_status quire_engine_tokenize(const quire_engine *engine,
+                                   const char *text,
+                                   size_t text_len,
+                                   int32_t add_special,
+                                   uint32_t *tokens,
+                                   size_t capacity,
+                                   size_t *token_count,
+                                   quire_error **error);
+
+// Turns token ids into text. *text_len becomes its length in bytes; the first capacity bytes are
+// written to text, without a NUL, so call once with capacity 0 to learn the length. Bytes that are not
+// UTF-8 come as U+FFFD. Special tokens are left out if skip_special is 1.
+//
+// Any thread, callbacks too; does not touch the engine's own thread. Fails with QUIRE_INVALID_ARGUMENT
+// (also for a token id outside the vocabulary) or QUIRE_TOKENIZER_MISSING.
+quire_status quire_engine_detokenize(const quire_engine *engine,
+                                     const uint32_t *tokens,
+                                     size_t token_count,
+                                     int32_t skip_special,
+                                     char *text,
+                                     size_t capacity,
+                                     size_t *text_len,
+                                     quire_error **error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* QUIRE_H */

@@ -1,0 +1,76 @@
+//! What a request tells its submitter.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Names one request of one engine: never 0, never reused.
+pub type RequestId = u64;
+
+/// One event of one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The request.
+    pub request: RequestId,
+    /// What its submitter attached to it.
+    pub tag: usize,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened to a request. All but `Delta` are terminal: the last event, and exactly one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventKind {
+    /// New text and tokens.
+    Delta(Delta),
+    /// The answer is complete.
+    Finished(FinishReason, Usage),
+    /// The request was cancelled.
+    Cancelled(Usage),
+    /// The request failed.
+    Failed(Error, Usage),
+}
+
+impl EventKind {
+    /// Whether no event of the request can follow.
+    pub fn is_terminal(&self) -> bool {
+        !matches!(self, EventKind::Delta(_))
+    }
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Whole characters; may be empty while one is incomplete.
+    pub text: String,
+    /// The tokens of this piece.
+    pub tokens: Vec<u32>,
+}
+
+/// Why an answer is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// This end-of-sequence token of the model's came.
+    EndOfSequence(u32),
+    /// This stop token of the request's came.
+    StopToken(u32),
+    /// The request got as many tokens as it asked for.
+    Length,
+}
+
+/// What a request used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens in the prompt.
+    pub prompt_tokens: u32,
+    /// Of these, reused instead of computed.
+    pub cached_tokens: u32,
+    /// Tokens generated, the one that ended the answer included.
+    pub generated_tokens: u32,
+    /// From submit until the request first ran.
+    pub queued: Duration,
+    /// From submit until its first token was known.
+    pub first_token: Option<Duration>,
+    /// From submit until its end.
+    pub total: Duration,
+}

@@ -1,0 +1,219 @@
+//! An engine from the outside: safe from any thread, and quick, for it only checks and sends messages.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::dispatcher::{self, EventHandler, in_callback};
+use super::event::{Event, RequestId};
+use super::launch;
+use super::options::{EngineOptions, Prompt, RequestOptions, Shutdown};
+use super::queue::Taken;
+use super::shared::{Command, Shared, Submission};
+use super::statistics::Statistics;
+use crate::error::{Error, Result, Status};
+use crate::model::ModelInfo;
+use crate::text::Tokenizer;
+
+/// A model, its cache, and the thread that runs it.
+///
+/// Dropping it is [`Engine::release`].
+pub struct Engine {
+    shared: Arc<Shared>,
+    worker: Option<JoinHandle<()>>,
+    dispatcher: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Loads a model and starts an engine. With a `handler`, events go to it, on a thread of their own;
+    /// without one they are taken with [`Engine::poll`] and [`Engine::wait`].
+    ///
+    /// `progress` is told a fraction from 0 to 1 and a stage, on the calling thread; when it returns false,
+    /// loading stops with [`Status::Aborted`].
+    pub fn create(
+        options: EngineOptions,
+        handler: Option<Box<dyn EventHandler>>,
+        progress: &mut dyn FnMut(f32, &str) -> bool,
+    ) -> Result<Engine> {
+        options.validate()?;
+        let (shared, worker) = launch::start(options, handler.is_some(), progress)?;
+        let mut engine = Engine { shared, worker: Some(worker), dispatcher: None };
+        if let Some(handler) = handler {
+            engine.dispatcher = Some(dispatcher::spawn(engine.shared.clone(), handler)?);
+        }
+        Ok(engine)
+    }
+
+    /// Accepts a request, or says why not. Its answer comes as events.
+    pub fn submit(&self, mut options: RequestOptions) -> Result<RequestId> {
+        options.sampling.validate()?;
+        if options.max_tokens == 0 {
+            return Err(Error::argument("max_tokens is 0, want at least 1"));
+        }
+        self.check_tokens(&options.stop_tokens, "stop_tokens")?;
+        let prompt = match std::mem::replace(&mut options.prompt, Prompt::Tokens(Vec::new())) {
+            Prompt::Tokens(tokens) => {
+                self.check_tokens(&tokens, "prompt_tokens")?;
+                tokens
+            }
+            Prompt::Text(text) => encode_prompt(self.tokenizer_for_text()?, &text)?,
+        };
+        if prompt.is_empty() {
+            return Err(Error::argument("the prompt is empty"));
+        }
+        self.check_length(prompt.len(), options.max_tokens)?;
+        let submitted = Instant::now();
+        let tag = options.tag;
+        self.shared.registry.accept(tag, |id| {
+            self.send(Command::Submit(Box::new(Submission { id, prompt, options, submitted })));
+        })
+    }
+
+    /// Refuses what could never run, before it waits for its turn.
+    fn check_length(&self, prompt: usize, max_tokens: u32) -> Result<()> {
+        let info = self.model_info();
+        let total = prompt as u64 + u64::from(max_tokens);
+        let pages = u64::from(info.num_blocks) * u64::from(info.block_size);
+        let (limit, what) = if total > u64::from(info.max_context) {
+            (u64::from(info.max_context), "the context")
+        } else if total > pages {
+            (pages, "the whole key-value cache")
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(
+            Status::PromptTooLong,
+            format!(
+                "the prompt has {prompt} tokens and max_tokens is {max_tokens}; {what} holds {limit} tokens"
+            ),
+        ))
+    }
+
+    /// Refuses ids outside the vocabulary.
+    pub fn check_tokens(&self, tokens: &[u32], name: &str) -> Result<()> {
+        let vocab_size = self.model_info().vocab_size;
+        match tokens.iter().position(|t| *t >= vocab_size) {
+            None => Ok(()),
+            Some(at) => Err(Error::argument(format!(
+                "{name}[{at}] is {}; the vocabulary has {vocab_size} tokens",
+                tokens[at]
+            ))),
+        }
+    }
+
+    /// Cancels a live request; its terminal event follows.
+    pub fn cancel(&self, id: RequestId) -> Result<()> {
+        self.shared.registry.cancel(id)?;
+        self.send(Command::Cancel(id));
+        Ok(())
+    }
+
+    /// Cancels every live request.
+    pub fn cancel_all(&self) {
+        self.shared.registry.cancel_all();
+        self.send(Command::CancelAll);
+    }
+
+    /// The next event, if there is one now.
+    pub fn poll(&self) -> Result<Option<Event>> {
+        match self.take(Some(Duration::ZERO))? {
+            Taken::Event(event) => Ok(Some(event)),
+            Taken::TimedOut => Ok(None),
+            Taken::Closed => Err(shut_down()),
+        }
+    }
+
+    /// The next event, waiting for it up to `timeout` (`None`: for ever).
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Event> {
+        match self.take(timeout)? {
+            Taken::Event(event) => Ok(event),
+            Taken::TimedOut => Err(Error::new(Status::Timeout, "no event came in the time given")),
+            Taken::Closed => Err(shut_down()),
+        }
+    }
+
+    fn take(&self, timeout: Option<Duration>) -> Result<Taken> {
+        if self.shared.has_handler {
+            return Err(Error::new(Status::InvalidState, "this engine's events go to its on_event callback"));
+        }
+        Ok(self.shared.take(timeout))
+    }
+
+    /// Ends the engine's work and waits until every request has had its terminal event.
+    pub fn shutdown(&self, mode: Shutdown) -> Result<()> {
+        if in_callback() {
+            return Err(Error::new(
+                Status::InvalidState,
+                "shutdown would wait for the callback it is called from",
+            ));
+        }
+        self.begin_shutdown(mode);
+        self.shared.ended.wait();
+        Ok(())
+    }
+
+    fn begin_shutdown(&self, mode: Shutdown) {
+        self.shared.registry.close(shut_down());
+        self.send(Command::Shutdown(mode));
+    }
+
+    /// Cancels what still runs and ends the engine's threads; from inside a callback, without waiting.
+    pub fn release(self) {
+        // The work is in `drop`, so that no way of letting an engine go can forget it.
+    }
+
+    /// What the model is.
+    pub fn model_info(&self) -> &ModelInfo {
+        &self.shared.info
+    }
+
+    /// The model's tokenizer, if it came with one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.shared.tokenizer.as_deref()
+    }
+
+    /// The model's tokenizer, for a call that cannot do without.
+    pub fn tokenizer_for_text(&self) -> Result<&Tokenizer> {
+        self.tokenizer().ok_or_else(|| {
+            Error::new(
+                Status::TokenizerMissing,
+                "the model has no tokenizer; it takes and gives token ids only",
+            )
+        })
+    }
+
+    /// The latest counters.
+    pub fn statistics(&self) -> Statistics {
+        self.shared.statistics()
+    }
+
+    fn send(&self, command: Command) {
+        // The receiver is gone only when the engine has ended, and then there is nobody to tell.
+        let _ = self.shared.commands.send(command);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.begin_shutdown(Shutdown::Cancel);
+        if in_callback() {
+            // The dispatcher cannot wait for itself; both threads end by themselves.
+            return;
+        }
+        for thread in [self.worker.take(), self.dispatcher.take()].into_iter().flatten() {
+            // Both threads catch panics; what could still come out of one has nowhere to go.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The tokens of a prompt. A text that already begins with the begin-of-sequence token gets no second one.
+fn encode_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let bos = tokenizer.bos_id().and_then(|id| tokenizer.token_bytes(id));
+    let has_bos = bos.is_some_and(|bos| !bos.is_empty() && text.as_bytes().starts_with(bos));
+    tokenizer.encode(text, !has_bos)
+}
+
+fn shut_down() -> Error {
+    Error::new(Status::ShutDown, "the engine has been shut down")
+}

@@ -1,0 +1,165 @@
+//! Starting an engine: the model is loaded on the thread that will own it.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::options::EngineOptions;
+use super::queue::EventQueue;
+use super::registry::Registry;
+use super::runner::Runner;
+use super::shared::{Command, Flag, Shared};
+use super::statistics::Statistics;
+use super::worker::{Worker, guarded};
+use crate::error::{Error, Result, Status};
+use crate::log;
+use crate::model::{self, LoadOptions, ModelInfo};
+use crate::scheduler::{Scheduler, SchedulerConfig};
+use crate::text::Tokenizer;
+
+/// What the new thread tells the one that started it.
+enum Report {
+    /// How far loading is; it goes on when the answer is true.
+    Progress(f32, String, Sender<bool>),
+    /// The end of loading.
+    Done(Result<Arc<Shared>>),
+}
+
+/// Starts the owner thread and waits until the model is loaded; `progress` is called on this thread.
+pub(super) fn start(
+    options: EngineOptions,
+    has_handler: bool,
+    progress: &mut dyn FnMut(f32, &str) -> bool,
+) -> Result<(Arc<Shared>, JoinHandle<()>)> {
+    let (reports, inbox) = bounded(0);
+    let thread = std::thread::Builder::new()
+        .name("quire-engine".into())
+        .spawn(move || own(&options, has_handler, &reports))
+        .map_err(|e| Error::internal(format!("cannot start the engine's thread: {e}")))?;
+    for report in inbox {
+        match report {
+            Report::Progress(fraction, stage, answer) => {
+                // Nobody listens only if the thread has died, which ends this loop.
+                let _ = answer.send(progress(fraction, &stage));
+            }
+            Report::Done(Ok(shared)) => return Ok((shared, thread)),
+            Report::Done(Err(error)) => {
+                let _ = thread.join();
+                return Err(error);
+            }
+        }
+    }
+    Err(Error::internal("the engine's thread ended before the model was loaded"))
+}
+
+/// The owner thread from its first line to its last.
+fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
+    let loaded = guarded(|| load(options, reports));
+    let (parts, commands, sender) = match loaded {
+        Ok(parts) => {
+            let (sender, commands) = unbounded();
+            (parts, commands, sender)
+        }
+        Err(error) => {
+            let _ = reports.send(Report::Done(Err(error)));
+            return;
+        }
+    };
+    let shared = Arc::new(Shared {
+        commands: sender,
+        queue: EventQueue::default(),
+        registry: Registry::new(options.max_sequences as usize + options.max_waiting as usize),
+        eos_tokens: match &parts.tokenizer {
+            Some(tokenizer) => tokenizer.eos_ids().to_vec(),
+            None => parts.info.eos_token_ids.clone(),
+        },
+        info: parts.info,
+        tokenizer: parts.tokenizer,
+        statistics: Mutex::new(Statistics::default()),
+        has_handler,
+        ended: Flag::default(),
+    });
+    run(shared, commands, parts.scheduler, parts.runner, reports);
+}
+
+/// Serves until shut down. However it ends, every request has had its terminal event and nobody is left
+/// waiting.
+fn run(
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    scheduler: Scheduler,
+    runner: Box<dyn Runner>,
+    reports: &Sender<Report>,
+) {
+    let ended = guarded(|| {
+        let worker = Worker::new(shared.clone(), commands, scheduler, runner);
+        // Nobody takes the report only if the creating thread is gone, and then shutdown follows.
+        let _ = reports.send(Report::Done(Ok(shared.clone())));
+        worker.run();
+        Ok(())
+    });
+    if let Err(error) = ended {
+        log::error!("the engine's thread failed: {error}");
+        shared.fail_all(&error);
+    }
+    shared.queue.close();
+    shared.ended.raise();
+}
+
+struct Parts {
+    runner: Box<dyn Runner>,
+    scheduler: Scheduler,
+    info: ModelInfo,
+    tokenizer: Option<Arc<Tokenizer>>,
+}
+
+fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
+    let mut progress = |fraction: f32, stage: &str| {
+        let (answer, asked) = bounded(1);
+        let told = reports.send(Report::Progress(fraction, stage.to_owned(), answer));
+        told.is_ok() && asked.recv().unwrap_or(false)
+    };
+    let check = |fraction: f32, stage: &str| {
+        if progress(fraction, stage) {
+            Ok(())
+        } else {
+            Err(Error::new(Status::Aborted, "loading was stopped by on_progress"))
+        }
+    };
+    check(0.0, "finding the model")?;
+    let files = model::locate(&options.model)?;
+    check(0.0, "reading the tokenizer")?;
+    let tokenizer = Tokenizer::load(&files)?.map(Arc::new);
+    let load = LoadOptions {
+        max_sequences: options.max_sequences as usize,
+        block_size: options.block_tokens as usize,
+        cache_bytes: options.cache_bytes,
+        max_context: options.max_context.map(|n| n as usize),
+        weight_format: options.weight_format,
+    };
+    let loaded = model::load(&files, &load, &mut progress)?;
+    let info = loaded.info;
+    let scheduler = Scheduler::new(SchedulerConfig {
+        max_sequences: options.max_sequences as usize,
+        // One more than the registry lets in, which is where a full queue is refused.
+        max_waiting: options.max_sequences as usize + options.max_waiting as usize + 1,
+        max_step_tokens: options.max_step_tokens as usize,
+        max_prefill_chunk: options.max_step_tokens as usize,
+        block_size: info.block_size,
+        num_blocks: info.num_blocks,
+        max_context: info.max_context as usize,
+        prefix_sharing: options.prefix_sharing,
+    })?;
+    log::info!(
+        "loaded {}: {}, {}, {} layers, {} pages of {} tokens on {}",
+        options.model,
+        info.architecture,
+        info.quantization,
+        info.layers,
+        info.num_blocks,
+        info.block_size,
+        info.device
+    );
+    Ok(Parts { runner: loaded.runner, scheduler, info, tokenizer })
+}

@@ -1,0 +1,102 @@
+//! What the engine's thread, the dispatcher and the callers share.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::event::{Event, EventKind, RequestId, Usage};
+use super::options::{RequestOptions, Shutdown};
+use super::queue::{EventQueue, Taken};
+use super::registry::Registry;
+use super::statistics::Statistics;
+use crate::error::Error;
+use crate::model::ModelInfo;
+use crate::text::Tokenizer;
+
+/// A message to the engine's thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Run this request.
+    Submit(Box<Submission>),
+    /// Cancel one request.
+    Cancel(RequestId),
+    /// Cancel every request submitted before.
+    CancelAll,
+    /// End.
+    Shutdown(Shutdown),
+}
+
+/// A checked request on its way to the engine's thread.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub id: RequestId,
+    pub prompt: Vec<u32>,
+    pub options: RequestOptions,
+    pub submitted: std::time::Instant,
+}
+
+/// Everything of an engine that more than one thread touches.
+pub(super) struct Shared {
+    pub commands: Sender<Command>,
+    pub queue: EventQueue,
+    pub registry: Registry,
+    pub info: ModelInfo,
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Tokens that end an answer.
+    pub eos_tokens: Vec<u32>,
+    pub statistics: Mutex<Statistics>,
+    /// Whether events go to a handler, not to poll and wait.
+    pub has_handler: bool,
+    pub ended: Flag,
+}
+
+impl Shared {
+    /// Takes the next event; a terminal one makes room for another request.
+    pub fn take(&self, timeout: Option<Duration>) -> Taken {
+        let taken = self.queue.wait(timeout);
+        if let Taken::Event(event) = &taken
+            && event.kind.is_terminal()
+        {
+            self.registry.taken();
+        }
+        taken
+    }
+
+    /// Ends every live request with `error`; nothing is accepted any more.
+    pub fn fail_all(&self, error: &Error) {
+        self.registry.close(error.clone());
+        let ended = self.registry.end_all();
+        self.queue.push(ended.into_iter().map(|(request, tag)| Event {
+            request,
+            tag,
+            kind: EventKind::Failed(error.clone(), Usage::default()),
+        }));
+    }
+
+    /// The latest statistics.
+    pub fn statistics(&self) -> Statistics {
+        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that happens once and can be waited for.
+#[derive(Debug, Default)]
+pub(super) struct Flag {
+    raised: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Flag {
+    pub fn raise(&self) {
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.condvar.notify_all();
+    }
+
+    pub fn wait(&self) {
+        let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*raised {
+            raised = self.condvar.wait(raised).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The engine's thread: takes commands, runs steps, sends events.
+//!
+//! A turn of its loop is: take commands; plan a step and launch it; collect the step before it; send what
+//! that one's tokens mean while the device works on the new one. It sleeps when there is nothing to run.
+//!
+//! An error or a panic in a turn fails the requests in flight and starts afresh with empty pages; only if
+//! that fails too is the engine dead, and then it says so to everybody.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvError};
+use rustc_hash::FxHashMap;
+
+use super::active::Active;
+use super::event::{Event, RequestId};
+use super::options::Shutdown;
+use super::runner::{Runner, Sampled};
+use super::shared::{Command, Shared, Submission};
+use super::statistics::Statistics;
+use crate::error::{Error, Result, Status, panic_message};
+use crate::log;
+use crate::scheduler::{NewSequence, Scheduler};
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    scheduler: Scheduler,
+    runner: Box<dyn Runner>,
+    requests: FxHashMap<RequestId, Active>,
+    /// Launched steps whose tokens were not collected: one between turns, two within one.
+    in_flight: usize,
+    counts: Statistics,
+    /// Terminal events of this turn: sent at its end, after pages and statistics are in order.
+    ended: Vec<Event>,
+    shutdown: Option<Stop>,
+    /// The command that woke the thread.
+    inbox: Option<Command>,
+}
+
+/// Whether the loop goes on.
+enum Turn {
+    More,
+    Last,
+}
+
+/// When a shutdown stops waiting for requests.
+#[derive(Clone, Copy)]
+enum Stop {
+    Now,
+    At(Instant),
+    WhenDone,
+}
+
+impl Stop {
+    fn new(mode: Shutdown, now: Instant) -> Self {
+        match mode {
+            Shutdown::Cancel => Stop::Now,
+            Shutdown::Drain(None) => Stop::WhenDone,
+            Shutdown::Drain(Some(time)) => now.checked_add(time).map_or(Stop::WhenDone, Stop::At),
+        }
+    }
+
+    /// Whichever of the two waits less.
+    fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Stop::Now, _) | (_, Stop::Now) => Stop::Now,
+            (Stop::At(a), Stop::At(b)) => Stop::At(a.min(b)),
+            (Stop::At(a), Stop::WhenDone) | (Stop::WhenDone, Stop::At(a)) => Stop::At(a),
+            (Stop::WhenDone, Stop::WhenDone) => Stop::WhenDone,
+        }
+    }
+
+    fn is_due(self, now: Instant) -> bool {
+        match self {
+            Stop::Now => true,
+            Stop::At(deadline) => now >= deadline,
+            Stop::WhenDone => false,
+        }
+    }
+}
+
+impl Worker {
+    pub fn new(
+        shared: Arc<Shared>,
+        commands: Receiver<Command>,
+        scheduler: Scheduler,
+        runner: Box<dyn Runner>,
+    ) -> Self {
+        Worker {
+            shared,
+            commands,
+            scheduler,
+            runner,
+            requests: FxHashMap::default(),
+            in_flight: 0,
+            counts: Statistics::default(),
+            ended: Vec::new(),
+            shutdown: None,
+            inbox: None,
+        }
+    }
+
+    /// Runs until shut down, or dead; then every request has had its terminal event.
+    pub fn run(mut self) {
+        self.publish();
+        loop {
+            self.wait_for_work();
+            match guarded(|| self.turn()) {
+                Ok(Turn::More) => {}
+                Ok(Turn::Last) => return,
+                Err(error) => {
+                    log::error!("a step failed: {error}");
+                    if let Err(fatal) = guarded(|| self.start_afresh(&error)) {
+                        log::error!("the engine is dead: {fatal}");
+                        self.die(fatal);
+                        return;
+                    }
+                }
+            }
+            self.send_ended();
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait_for_work(&mut self) {
+        if !self.is_idle() || self.shutdown.is_some() {
+            return;
+        }
+        match self.commands.recv() {
+            Ok(command) => self.inbox = Some(command),
+            // Every sender is gone, so nobody can ask for anything any more.
+            Err(RecvError) => self.shutdown = Some(Stop::Now),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.in_flight == 0
+    }
+
+    /// Takes what commands there are, launches the next step, and settles the one before it.
+    fn turn(&mut self) -> Result<Turn> {
+        while let Some(command) = self.inbox.take().or_else(|| self.commands.try_recv().ok()) {
+            self.execute(command)?;
+        }
+        if self.shutdown.is_some_and(|stop| stop.is_due(Instant::now())) {
+            self.cancel_all()?;
+        }
+        self.step()?;
+        // The registry was closed before the shutdown was sent, and submits are sent under its lock: none
+        // can follow.
+        let last = self.shutdown.is_some() && self.is_idle();
+        if last {
+            self.send_ended();
+        }
+        Ok(if last { Turn::Last } else { Turn::More })
+    }
+
+    fn execute(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Submit(submission) => self.submit(*submission),
+            Command::Cancel(id) => return self.cancel(id),
+            Command::CancelAll => return self.cancel_all(),
+            Command::Shutdown(mode) => {
+                let stop = Stop::new(mode, Instant::now());
+                self.shutdown = Some(self.shutdown.map_or(stop, |earlier| earlier.stricter(stop)));
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        self.counts.accepted += 1;
+        self.counts.prompt_tokens += submission.prompt.len() as u64;
+        let active = Active::new(&submission, self.shared.tokenizer.as_deref());
+        let sequence = NewSequence {
+            id: submission.id,
+            prompt: submission.prompt,
+            max_new_tokens: submission.options.max_tokens,
+            priority: submission.options.priority,
+            deadline: submission.options.timeout.and_then(|t| submission.submitted.checked_add(t)),
+            salt: submission.options.cache_salt.clone(),
+        };
+        match self.scheduler.add(sequence) {
+            Ok(()) => {
+                self.requests.insert(submission.id, active);
+            }
+            Err(error) => self.fail(&active, error),
+        }
+    }
+
+    fn cancel(&mut self, id: RequestId) -> Result<()> {
+        // A request that ended while the command was on its way is no error.
+        let Some(active) = self.requests.remove(&id) else { return Ok(()) };
+        self.counts.cancelled += 1;
+        self.ended.push(active.cancelled(Instant::now()));
+        self.scheduler.cancel(id).map(drop)
+    }
+
+    fn cancel_all(&mut self) -> Result<()> {
+        let ids: Vec<RequestId> = self.requests.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.cancel(id))
+    }
+
+    fn fail(&mut self, active: &Active, error: Error) {
+        self.counts.failed += 1;
+        self.ended.push(active.failed(error, Instant::now()));
+    }
+
+    /// Launches the next step, if there is one, then settles the one before it.
+    fn step(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let plan = self.scheduler.plan(now)?;
+        for id in plan.expired {
+            if let Some(active) = self.requests.remove(&id) {
+                let error =
+                    Error::new(Status::DeadlineExceeded, "the request's deadline passed before it was done");
+                self.fail(&active, error);
+            }
+        }
+        for admitted in plan.admitted {
+            if let Some(active) = self.requests.get_mut(&admitted.id) {
+                active.start(now, admitted.cached_tokens);
+            }
+        }
+        let launched = match plan.step {
+            Some(step) => {
+                let params: Vec<_> = step
+                    .rows
+                    .iter()
+                    .map(|row| self.requests.get(&row.id).filter(|_| row.samples).map(Active::sampling))
+                    .collect();
+                self.runner.launch(&step, &params)?;
+                self.in_flight += 1;
+                self.counts.steps += 1;
+                true
+            }
+            None => false,
+        };
+        // With nothing new to launch there is nothing to overlap: settle what is left.
+        if self.in_flight > usize::from(launched) {
+            let sampled = self.runner.collect()?;
+            self.in_flight -= 1;
+            self.settle(&sampled)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the tokens of a collected step.
+    fn settle(&mut self, sampled: &[Sampled]) -> Result<()> {
+        let now = Instant::now();
+        let mut deltas = Vec::with_capacity(sampled.len());
+        for &Sampled { id, token } in sampled {
+            // The look-ahead of a sequence that has ended meanwhile is dropped here.
+            let Some(active) = self.requests.get_mut(&id) else { continue };
+            if !self.scheduler.on_sampled(id, token)? {
+                continue;
+            }
+            self.counts.generated_tokens += 1;
+            let (delta, end) = active.accept(token, &self.shared.eos_tokens, now);
+            deltas.extend(delta.map(|d| active.delta(d)));
+            if let Some(reason) = end {
+                self.ended.push(active.finished(reason, now));
+                self.counts.finished += 1;
+                self.scheduler.finish(id)?;
+                self.requests.remove(&id);
+            }
+        }
+        self.shared.queue.push(deltas);
+        Ok(())
+    }
+
+    /// Sends the terminal events of this turn; by now the pages are free and the counters right.
+    fn send_ended(&mut self) {
+        self.publish();
+        self.end_requests();
+    }
+
+    fn end_requests(&mut self) {
+        for event in &self.ended {
+            self.shared.registry.end(event.request);
+        }
+        self.shared.queue.push(self.ended.drain(..));
+    }
+
+    fn publish(&mut self) {
+        let pages = self.scheduler.stats();
+        let statistics = Statistics {
+            running: pages.running as u64,
+            waiting: pages.waiting as u64,
+            cached_tokens: pages.prefix_tokens,
+            prefix_hits: pages.prefix_hits,
+            preemptions: pages.preemptions,
+            blocks_total: u64::from(pages.blocks.total),
+            blocks_free: u64::from(pages.blocks.free),
+            blocks_cached: u64::from(pages.blocks.cached),
+            blocks_in_use: u64::from(pages.blocks.in_use),
+            blocks_allocated: pages.blocks.allocated,
+            blocks_shared: pages.shared_blocks,
+            blocks_evicted: pages.blocks.evicted,
+            memory: self.runner.memory(),
+            ..self.counts
+        };
+        *self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
+    }
+
+    /// After a failed step nothing on the device can be trusted: fails every request, forgets all pages, and
+    /// goes on with those that come next.
+    fn start_afresh(&mut self, error: &Error) -> Result<()> {
+        self.in_flight = 0;
+        // Every sequence it names is one of the requests failed below.
+        self.scheduler.reset();
+        for active in std::mem::take(&mut self.requests).into_values() {
+            self.fail(&active, error.clone());
+        }
+        self.runner.reset()
+    }
+
+    /// Nothing can go on: everybody is told.
+    fn die(&mut self, error: Error) {
+        self.end_requests();
+        self.shared.fail_all(&error);
+    }
+}
+
+/// Turns a panic into an error.
+pub(super) fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        Err(Error::internal(format!("panic on the engine's thread: {}", panic_message(&*panic))))
+    })
+}

@@ -1,0 +1,235 @@
+//! Events and the two ways to take them.
+
+use std::ffi::{CString, c_char, c_void};
+
+use super::engine::quire_engine;
+use super::error::{quire_error, quire_status};
+use super::guard;
+use crate::engine::{Event, EventKind, FinishReason, Usage};
+
+/// What an event says.
+pub type quire_event_kind = i32;
+
+/// New text and tokens of an answer. Deltas that were not taken in time come joined into one.
+pub const QUIRE_EVENT_DELTA: quire_event_kind = 1;
+/// Terminal: the answer is complete; `finish_reason` says why it ended.
+pub const QUIRE_EVENT_FINISHED: quire_event_kind = 2;
+/// Terminal: the request was cancelled, or the engine shut down before it was done.
+pub const QUIRE_EVENT_CANCELLED: quire_event_kind = 3;
+/// Terminal: the request failed; `status` and `message` say how.
+pub const QUIRE_EVENT_FAILED: quire_event_kind = 4;
+
+/// Why an answer ended.
+pub type quire_finish_reason = i32;
+
+/// Not finished: the event is not `QUIRE_EVENT_FINISHED`.
+pub const QUIRE_FINISH_NONE: quire_finish_reason = 0;
+/// One of the model's end-of-sequence tokens came.
+pub const QUIRE_FINISH_END_OF_SEQUENCE: quire_finish_reason = 1;
+/// One of the request's stop tokens came.
+pub const QUIRE_FINISH_STOP_TOKEN: quire_finish_reason = 2;
+/// `max_tokens` tokens were generated.
+pub const QUIRE_FINISH_LENGTH: quire_finish_reason = 3;
+
+/// One event of one request. Every accepted request has any number of deltas and then exactly one terminal
+/// event, when its pages are already free.
+///
+/// Made by the library and read-only: one from `quire_engine_poll` or `quire_engine_wait` is freed with
+/// `quire_event_free`; one passed to a callback is the library's.
+#[repr(C)]
+pub struct quire_event {
+    /// Size of this struct in bytes, as the library was built.
+    pub struct_size: usize,
+    /// What the event says: one of `QUIRE_EVENT_*`.
+    pub kind: quire_event_kind,
+    /// Why the answer ended: one of `QUIRE_FINISH_*`.
+    pub finish_reason: quire_finish_reason,
+    /// The request, as `quire_engine_submit` returned it.
+    pub request: u64,
+    /// The request's `tag`.
+    pub tag: *mut c_void,
+    /// A delta's text: whole UTF-8 characters, `text_len` bytes and a NUL after them; never NULL. Empty if
+    /// the model has no tokenizer, or while a character is still incomplete.
+    pub text: *const c_char,
+    /// Length of `text` in bytes.
+    pub text_len: usize,
+    /// A delta's token ids. The token that ended an answer is not among them.
+    pub tokens: *const u32,
+    /// Number of tokens.
+    pub token_count: usize,
+    /// The token that ended the answer, where `finish_reason` is `QUIRE_FINISH_END_OF_SEQUENCE` or
+    /// `QUIRE_FINISH_STOP_TOKEN`; else 0.
+    pub stop_token: u32,
+    /// Why the request failed; `QUIRE_OK` unless `kind` is `QUIRE_EVENT_FAILED`.
+    pub status: quire_status,
+    /// The failure in words, NUL-terminated; never NULL.
+    pub message: *const c_char,
+    /// Tokens in the prompt. This and what follows is filled in terminal events.
+    pub prompt_tokens: u32,
+    /// Prompt tokens whose pages were reused instead of computed.
+    pub cached_tokens: u32,
+    /// Tokens generated, the one that ended the answer included.
+    pub generated_tokens: u32,
+    /// Nanoseconds from submit until the request first ran.
+    pub queue_ns: u64,
+    /// Nanoseconds from submit until its first token was known; 0 if there was none.
+    pub first_token_ns: u64,
+    /// Nanoseconds from submit until its end.
+    pub total_ns: u64,
+}
+
+/// An event with what its pointers point to. `event` comes first, so the address of one is the other's.
+#[repr(C)]
+pub(super) struct OwnedEvent {
+    event: quire_event,
+    text: String,
+    tokens: Vec<u32>,
+    message: CString,
+}
+
+impl OwnedEvent {
+    pub(super) fn new(event: Event) -> Box<Self> {
+        let Event { request, tag, kind } = event;
+        let (mut text, mut tokens, mut message) = (String::new(), Vec::new(), CString::default());
+        let mut usage = Usage::default();
+        let (mut stop_token, mut status) = (0, 0);
+        let mut finish_reason = QUIRE_FINISH_NONE;
+        let kind = match kind {
+            EventKind::Delta(delta) => {
+                (text, tokens) = (delta.text, delta.tokens);
+                QUIRE_EVENT_DELTA
+            }
+            EventKind::Finished(reason, u) => {
+                usage = u;
+                (finish_reason, stop_token) = match reason {
+                    FinishReason::EndOfSequence(token) => (QUIRE_FINISH_END_OF_SEQUENCE, token),
+                    FinishReason::StopToken(token) => (QUIRE_FINISH_STOP_TOKEN, token),
+                    FinishReason::Length => (QUIRE_FINISH_LENGTH, 0),
+                };
+                QUIRE_EVENT_FINISHED
+            }
+            EventKind::Cancelled(u) => {
+                usage = u;
+                QUIRE_EVENT_CANCELLED
+            }
+            EventKind::Failed(error, u) => {
+                usage = u;
+                status = error.status().code();
+                let bytes: Vec<u8> = error.message().bytes().filter(|b| *b != 0).collect();
+                message = CString::new(bytes).unwrap_or_default();
+                QUIRE_EVENT_FAILED
+            }
+        };
+        let text_len = text.len();
+        text.push('\0');
+        let mut owned = Box::new(OwnedEvent {
+            event: quire_event {
+                struct_size: size_of::<quire_event>(),
+                kind,
+                finish_reason,
+                request,
+                tag: tag as *mut c_void,
+                text: std::ptr::null(),
+                text_len,
+                tokens: std::ptr::null(),
+                token_count: tokens.len(),
+                stop_token,
+                status,
+                message: std::ptr::null(),
+                prompt_tokens: usage.prompt_tokens,
+                cached_tokens: usage.cached_tokens,
+                generated_tokens: usage.generated_tokens,
+                queue_ns: nanos(usage.queued),
+                first_token_ns: usage.first_token.map_or(0, nanos),
+                total_ns: nanos(usage.total),
+            },
+            text,
+            tokens,
+            message,
+        });
+        owned.event.text = owned.text.as_ptr().cast();
+        owned.event.tokens = owned.tokens.as_ptr();
+        owned.event.message = owned.message.as_ptr();
+        owned
+    }
+
+    pub(super) fn as_event(&self) -> *const quire_event {
+        &raw const self.event
+    }
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Takes the next event if there is one. `*event` becomes the event, to be freed with `quire_event_free`,
+/// or NULL if none is there now.
+///
+/// Any thread, several at once too. Fails with `QUIRE_SHUT_DOWN` once the engine has been shut down and
+/// every event was taken, or `QUIRE_INVALID_STATE` if the engine delivers to a callback.
+///
+/// # Safety
+/// `engine` is a live engine; `event` is writable; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_poll(
+    engine: *const quire_engine,
+    event: *mut *mut quire_event,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        // SAFETY: the caller's contract above.
+        unsafe {
+            let engine = guard::reference(engine, "engine")?;
+            guard::writable(event, "event")?;
+            let taken = engine.inner().poll()?;
+            event.write(taken.map_or(std::ptr::null_mut(), into_raw));
+        }
+        Ok(())
+    })
+}
+
+/// Takes the next event, waiting for it up to `timeout_ms` milliseconds, or for ever if that is negative.
+/// `*event` becomes the event, to be freed with `quire_event_free`.
+///
+/// Any thread but a callback's, several at once too. Fails with `QUIRE_TIMEOUT`; with `QUIRE_SHUT_DOWN`
+/// once the engine has been shut down and every event was taken; or with `QUIRE_INVALID_STATE` if the
+/// engine delivers to a callback.
+///
+/// # Safety
+/// `engine` is a live engine; `event` is writable; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_wait(
+    engine: *const quire_engine,
+    timeout_ms: i64,
+    event: *mut *mut quire_event,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        // SAFETY: the caller's contract above.
+        unsafe {
+            let engine = guard::reference(engine, "engine")?;
+            guard::writable(event, "event")?;
+            let timeout = u64::try_from(timeout_ms).ok().map(std::time::Duration::from_millis);
+            event.write(into_raw(engine.inner().wait(timeout)?));
+        }
+        Ok(())
+    })
+}
+
+fn into_raw(event: Event) -> *mut quire_event {
+    Box::into_raw(OwnedEvent::new(event)).cast()
+}
+
+/// Frees an event taken with `quire_engine_poll` or `quire_engine_wait`. NULL is allowed and does nothing.
+///
+/// Any thread, also after the engine was released.
+///
+/// # Safety
+/// `event` is NULL, or came from poll or wait and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_event_free(event: *mut quire_event) {
+    if !event.is_null() {
+        // SAFETY: made by `into_raw` from an `OwnedEvent`, whose first field it is.
+        drop(unsafe { Box::from_raw(event.cast::<OwnedEvent>()) });
+    }
+}

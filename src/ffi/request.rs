@@ -1,0 +1,212 @@
+//! Requests: options, submit, cancel.
+
+use std::ffi::{c_char, c_void};
+
+use super::engine::quire_engine;
+use super::error::{quire_error, quire_status};
+use super::guard;
+use crate::engine::{Prompt, RequestOptions};
+use crate::error::Error;
+use crate::sampling::SamplingParams;
+
+/// One request. Fill with `quire_request_options_init`, then set a prompt (text or tokens, not both) and
+/// what else you like. Everything is copied during `quire_engine_submit`.
+#[repr(C)]
+pub struct quire_request_options {
+    /// Size of this struct in bytes; set by `quire_request_options_init`.
+    pub struct_size: usize,
+    /// The prompt as UTF-8 text of `prompt_len` bytes; no NUL needed. Special tokens written out in it
+    /// (such as "<|im_start|>") are recognised. Needs a model with a tokenizer.
+    pub prompt: *const c_char,
+    /// Length of `prompt` in bytes.
+    pub prompt_len: usize,
+    /// The prompt as `prompt_token_count` token ids, run as they are.
+    pub prompt_tokens: *const u32,
+    /// Number of prompt tokens.
+    pub prompt_token_count: usize,
+    /// Most tokens to generate, at least 1. Default 256.
+    pub max_tokens: u32,
+    /// Divides the logits, 0 to 100; 0 always takes the most likely token. Default 0.
+    pub temperature: f32,
+    /// Keep only the `top_k` most likely tokens. Default 0: keep all.
+    pub top_k: u32,
+    /// Keep the smallest set of most likely tokens that together have this probability, above 0 and at
+    /// most 1. Default 1.
+    pub top_p: f32,
+    /// Drop tokens less likely than this times the most likely one, 0 to 1. Default 0.
+    pub min_p: f32,
+    /// Seeds the random draws: the same seed, prompt and settings give the same tokens, whatever else
+    /// runs. Default: a fresh random number, drawn by `quire_request_options_init`.
+    pub seed: u64,
+    /// Further tokens that end the answer, besides the model's own end-of-sequence tokens.
+    pub stop_tokens: *const u32,
+    /// Number of stop tokens.
+    pub stop_token_count: usize,
+    /// 1 to go on past the model's end-of-sequence tokens. Default 0.
+    pub ignore_eos: i32,
+    /// Requests of higher priority start first and are put aside last. Default 0.
+    pub priority: i32,
+    /// The request fails with `QUIRE_DEADLINE_EXCEEDED` if it is not done this many milliseconds after
+    /// submit. Default 0: no deadline.
+    pub timeout_ms: u64,
+    /// Requests reuse each other's pages only if their salts are equal: give each tenant its own.
+    /// `cache_salt_len` bytes of anything. Default: empty.
+    pub cache_salt: *const c_char,
+    /// Length of `cache_salt` in bytes.
+    pub cache_salt_len: usize,
+    /// Comes back in each of the request's events. The library never looks at it. Default NULL.
+    pub tag: *mut c_void,
+}
+
+/// Fills `options` with defaults. `struct_size` is `sizeof(quire_request_options)` as your compiler sees it.
+///
+/// Any thread. Fails with `QUIRE_INVALID_ARGUMENT` (NULL) or `QUIRE_INVALID_STRUCT_SIZE`.
+///
+/// # Safety
+/// `options` points to `struct_size` writable bytes; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_request_options_init(
+    options: *mut quire_request_options,
+    struct_size: usize,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        let sampling = SamplingParams::default();
+        // SAFETY: the caller vouches for `struct_size` writable bytes.
+        unsafe {
+            guard::init_struct(
+                options,
+                struct_size,
+                "options",
+                quire_request_options {
+                    struct_size,
+                    prompt: std::ptr::null(),
+                    prompt_len: 0,
+                    prompt_tokens: std::ptr::null(),
+                    prompt_token_count: 0,
+                    max_tokens: crate::engine::DEFAULT_MAX_TOKENS,
+                    temperature: sampling.temperature,
+                    top_k: sampling.top_k,
+                    top_p: sampling.top_p,
+                    min_p: sampling.min_p,
+                    seed: guard::fresh_seed(),
+                    stop_tokens: std::ptr::null(),
+                    stop_token_count: 0,
+                    ignore_eos: 0,
+                    priority: 0,
+                    timeout_ms: 0,
+                    cache_salt: std::ptr::null(),
+                    cache_salt_len: 0,
+                    tag: std::ptr::null_mut(),
+                },
+            )
+        }
+    })
+}
+
+/// Reads and checks a caller's request.
+///
+/// # Safety
+/// As for `quire_engine_submit`.
+unsafe fn read_request(options: *const quire_request_options) -> Result<RequestOptions, Error> {
+    // SAFETY: passed on from the caller, field by field.
+    unsafe {
+        let options = guard::versioned(options, "request")?;
+        let prompt = match (options.prompt.is_null(), options.prompt_tokens.is_null()) {
+            (false, true) => {
+                Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned())
+            }
+            (true, false) => Prompt::Tokens(
+                guard::slice(options.prompt_tokens, options.prompt_token_count, "prompt_tokens")?.to_vec(),
+            ),
+            (true, true) => return Err(Error::argument("prompt and prompt_tokens are both NULL")),
+            (false, false) => return Err(Error::argument("prompt and prompt_tokens are both set; set one")),
+        };
+        Ok(RequestOptions {
+            prompt,
+            max_tokens: options.max_tokens,
+            sampling: SamplingParams {
+                temperature: options.temperature,
+                top_k: options.top_k,
+                top_p: options.top_p,
+                min_p: options.min_p,
+                seed: options.seed,
+            },
+            stop_tokens: guard::slice(options.stop_tokens, options.stop_token_count, "stop_tokens")?.to_vec(),
+            ignore_eos: guard::flag(options.ignore_eos, "ignore_eos")?,
+            priority: options.priority,
+            timeout: match options.timeout_ms {
+                0 => None,
+                ms => Some(std::time::Duration::from_millis(ms)),
+            },
+            cache_salt: guard::slice(options.cache_salt.cast::<u8>(), options.cache_salt_len, "cache_salt")?
+                .to_vec(),
+            tag: options.tag as usize,
+        })
+    }
+}
+
+/// Submits a request and returns at once; the answer comes as events. `*request` becomes its id: never 0,
+/// never used twice by one engine.
+///
+/// Any thread, callbacks too. Tokenizes the prompt on the calling thread. Fails with
+/// `QUIRE_INVALID_ARGUMENT`, `QUIRE_INVALID_STRUCT_SIZE`, `QUIRE_INVALID_UTF8`, `QUIRE_TOKENIZER_MISSING`,
+/// `QUIRE_PROMPT_TOO_LONG`, `QUIRE_QUEUE_FULL` or `QUIRE_SHUT_DOWN`; then no event will come.
+///
+/// # Safety
+/// `engine` is a live engine; `options` was filled by its `_init` and its pointers are valid for the
+/// lengths beside them; `request` is writable; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_submit(
+    engine: *const quire_engine,
+    options: *const quire_request_options,
+    request: *mut u64,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        // SAFETY: the caller's contract above.
+        unsafe {
+            let engine = guard::reference(engine, "engine")?;
+            guard::writable(request, "request")?;
+            let id = engine.inner().submit(read_request(options)?)?;
+            request.write(id);
+        }
+        Ok(())
+    })
+}
+
+/// Cancels a request: it takes part in no further step, its pages are free, and its terminal event is
+/// `QUIRE_EVENT_CANCELLED` (or the one it was about to have, if it ended first).
+///
+/// Any thread, callbacks too; does not wait. Fails with `QUIRE_NOT_FOUND` if the id is unknown, has ended
+/// or is being cancelled already: harmless.
+///
+/// # Safety
+/// `engine` is a live engine; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_cancel(
+    engine: *const quire_engine,
+    request: u64,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    // SAFETY: the caller's contract above.
+    guard::entry(error, || unsafe { guard::reference(engine, "engine")?.inner().cancel(request) })
+}
+
+/// Cancels every live request.
+///
+/// Any thread, callbacks too; does not wait.
+///
+/// # Safety
+/// `engine` is a live engine; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_cancel_all(
+    engine: *const quire_engine,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        // SAFETY: the caller's contract above.
+        unsafe { guard::reference(engine, "engine")? }.inner().cancel_all();
+        Ok(())
+    })
+}

@@ -1,0 +1,352 @@
+//! Products with quantized weights: `out[m] = x[m] W^T`, without ever writing `W` out in full.
+//!
+//! Weights are read once, however many rows `x` has: a thread takes a range of `W`'s rows, and each of them
+//! meets all rows of `x` while it is in the nearest cache. Per group of weights `w = scale * q + bias`, so
+//! `x . w = scale * (x . q) + bias * sum(x)`: the inner loop works on the small integers alone.
+//!
+//! Refused (the caller keeps MLX's operation): bits other than 4 and 8, groups other than 32, 64 and 128.
+
+use super::simd::{LANES, Vector, dispatch};
+use super::threads::{Scattered, Threads};
+
+/// An affine-quantized matrix in MLX's layout, `rows` by `columns`.
+#[derive(Debug, Clone, Copy)]
+pub struct QuantizedWeights<'a> {
+    /// `[rows, columns * bits / 32]`: consecutive columns from the low bits up.
+    pub weight: &'a [u32],
+    /// `[rows, columns / group]`.
+    pub scales: &'a [f32],
+    /// `[rows, columns / group]`.
+    pub biases: &'a [f32],
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub columns: usize,
+    /// Bits of a weight: 4 or 8.
+    pub bits: usize,
+    /// Columns that share a scale and a bias: 32, 64 or 128.
+    pub group: usize,
+}
+
+/// Columns handled at a time: the smallest group.
+const SPAN: usize = 32;
+/// Rows of `x` handled together, so that a weight is unpacked once for all of them.
+const TILE: usize = 4;
+
+impl QuantizedWeights<'_> {
+    /// Whether these kernels know such weights.
+    pub fn is_supported(bits: usize, group: usize) -> bool {
+        matches!(bits, 4 | 8) && matches!(group, 32 | 64 | 128)
+    }
+
+    fn check(&self) {
+        assert!(Self::is_supported(self.bits, self.group));
+        assert_eq!(self.columns % self.group, 0);
+        assert_eq!(self.weight.len(), self.rows * self.columns * self.bits / 32);
+        assert_eq!(self.scales.len(), self.rows * self.columns / self.group);
+        assert_eq!(self.biases.len(), self.scales.len());
+    }
+
+    fn row_words(&self) -> usize {
+        self.columns * self.bits / 32
+    }
+}
+
+/// `x` as the inner loop wants it, and its sums over each group.
+struct Prepared {
+    /// As `x`; for 4 bits each span holds its even columns, then its odd ones, as the nibbles come out.
+    x: Vec<f32>,
+    /// `[rows of x, groups]`.
+    sums: Vec<f32>,
+}
+
+fn prepare(x: &[f32], w: &QuantizedWeights<'_>) -> Prepared {
+    let mut prepared = x.to_vec();
+    if w.bits == 4 {
+        for (to, from) in prepared.chunks_exact_mut(SPAN).zip(x.chunks_exact(SPAN)) {
+            for i in 0..SPAN / 2 {
+                to[i] = from[2 * i];
+                to[SPAN / 2 + i] = from[2 * i + 1];
+            }
+        }
+    }
+    let sums = x.chunks_exact(w.group).map(|group| group.iter().sum()).collect();
+    Prepared { x: prepared, sums }
+}
+
+/// `out[m][n] = sum over k of x[m][k] * W[n][k]`, plus `add[m][n]` if given.
+///
+/// `x` is `[m, columns]`, `out` and `add` are `[m, rows]`.
+pub fn quantized_matmul(
+    threads: &Threads,
+    x: &[f32],
+    w: &QuantizedWeights<'_>,
+    add: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    w.check();
+    assert_eq!(x.len() / w.columns, out.len() / w.rows);
+    assert!(x.len().is_multiple_of(w.columns) && out.len().is_multiple_of(w.rows));
+    assert!(add.is_none_or(|add| add.len() == out.len()));
+    let prepared = prepare(x, w);
+    let out = Scattered::new(out);
+    // Some 16 thousand weights are worth waking a thread for.
+    threads.ranges(w.rows, (16 * 1024 / w.columns).max(1), |range| {
+        // SAFETY: `ranges` hands out disjoint ranges, and a range of W's rows owns its columns of `out`.
+        unsafe { columns(&prepared, w, add, &out, range) }
+    });
+}
+
+/// Computes some columns of `out`.
+///
+/// # Safety
+/// Nobody else writes these columns.
+unsafe fn columns(
+    prepared: &Prepared,
+    w: &QuantizedWeights<'_>,
+    add: Option<&[f32]>,
+    out: &Scattered<'_, f32>,
+    range: std::ops::Range<usize>,
+) {
+    let rows_of_x = prepared.x.len() / w.columns;
+    let mut products = [0.0; TILE];
+    for n in range {
+        for first in (0..rows_of_x).step_by(TILE) {
+            let count = TILE.min(rows_of_x - first);
+            row_products(prepared, w, n, first, &mut products[..count]);
+            for (i, product) in products[..count].iter().enumerate() {
+                let at = (first + i) * w.rows + n;
+                // SAFETY: the caller owns this column.
+                unsafe { out.set(at, product + add.map_or(0.0, |add| add[at])) };
+            }
+        }
+    }
+}
+
+dispatch!(
+    fn row_products(prepared: &Prepared, w: &QuantizedWeights<'_>, n: usize, first: usize, out: &mut [f32]) =
+        row_products_body
+);
+
+/// `out[i] = x[first + i] . W[n]`.
+#[inline(always)]
+fn row_products_body<V: Vector>(
+    prepared: &Prepared,
+    w: &QuantizedWeights<'_>,
+    n: usize,
+    first: usize,
+    out: &mut [f32],
+) {
+    match (w.bits, out.len()) {
+        (4, 1) => tile::<V, 4, 1>(prepared, w, n, first, out),
+        (4, 2) => tile::<V, 4, 2>(prepared, w, n, first, out),
+        (4, 3) => tile::<V, 4, 3>(prepared, w, n, first, out),
+        (4, _) => tile::<V, 4, 4>(prepared, w, n, first, out),
+        (_, 1) => tile::<V, 8, 1>(prepared, w, n, first, out),
+        (_, 2) => tile::<V, 8, 2>(prepared, w, n, first, out),
+        (_, 3) => tile::<V, 8, 3>(prepared, w, n, first, out),
+        (_, _) => tile::<V, 8, 4>(prepared, w, n, first, out),
+    }
+}
+
+#[inline(always)]
+fn tile<V: Vector, const BITS: usize, const M: usize>(
+    prepared: &Prepared,
+    w: &QuantizedWeights<'_>,
+    n: usize,
+    first: usize,
+    out: &mut [f32],
+) {
+    let groups = w.columns / w.group;
+    let spans = w.group / SPAN;
+    let words = &w.weight[n * w.row_words()..][..w.row_words()];
+    let scales = &w.scales[n * groups..][..groups];
+    let biases = &w.biases[n * groups..][..groups];
+    let x: [&[f32]; M] = std::array::from_fn(|m| &prepared.x[(first + m) * w.columns..][..w.columns]);
+    let sums: [&[f32]; M] = std::array::from_fn(|m| &prepared.sums[(first + m) * groups..][..groups]);
+    let (words, _) = words.as_chunks::<BITS>();
+    let x: [&[[f32; SPAN]]; M] = x.map(|x| x.as_chunks::<SPAN>().0);
+    let mut lanes = [V::zero(); M];
+    let mut rest = [0.0f32; M];
+    for g in 0..groups {
+        let mut part = [V::zero(); M];
+        for s in g * spans..(g + 1) * spans {
+            let (low, high) = unpack::<V, BITS>(&words[s]);
+            for m in 0..M {
+                let (x_low, x_high) = halves(&x[m][s]);
+                part[m] = low.mul_add(V::load(x_low), part[m]);
+                part[m] = high.mul_add(V::load(x_high), part[m]);
+            }
+        }
+        let scale = V::splat(scales[g]);
+        for m in 0..M {
+            lanes[m] = part[m].mul_add(scale, lanes[m]);
+            rest[m] += biases[g] * sums[m][g];
+        }
+    }
+    for m in 0..M {
+        out[m] = lanes[m].sum() + rest[m];
+    }
+}
+
+/// A span's integers as numbers: of 4 bits the even and the odd columns, of 8 the first and the second half.
+#[inline(always)]
+fn unpack<V: Vector, const BITS: usize>(words: &[u32; BITS]) -> (V, V) {
+    let mut bytes = [0u8; SPAN];
+    for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    let (first, second) = halves(&bytes);
+    if BITS == 4 { V::from_nibbles(first) } else { (V::from_bytes(first), V::from_bytes(second)) }
+}
+
+/// The two halves of a span.
+#[inline(always)]
+fn halves<T>(span: &[T; SPAN]) -> (&[T; LANES], &[T; LANES]) {
+    let (first, second) = span.split_at(LANES);
+    match (first.try_into(), second.try_into()) {
+        (Ok(first), Ok(second)) => (first, second),
+        _ => unreachable!("a span is two vectors long"),
+    }
+}
+
+/// Writes `W` out in full, `[rows, columns]`: for long prompts a dense product pays for that.
+pub fn dequantize(threads: &Threads, w: &QuantizedWeights<'_>, out: &mut [f32]) {
+    w.check();
+    assert_eq!(out.len(), w.rows * w.columns);
+    let out = Scattered::new(out);
+    threads.ranges(w.rows, (32 * 1024 / w.columns).max(1), |range| {
+        for n in range {
+            // SAFETY: `ranges` hands out disjoint ranges.
+            dequantize_row(w, n, unsafe { out.range(n * w.columns..(n + 1) * w.columns) });
+        }
+    });
+}
+
+dispatch!(fn dequantize_row(w: &QuantizedWeights<'_>, n: usize, out: &mut [f32]) = dequantize_row_body);
+
+#[inline(always)]
+fn dequantize_row_body<V: Vector>(w: &QuantizedWeights<'_>, n: usize, out: &mut [f32]) {
+    match w.bits {
+        4 => dequantize_spans::<V, 4>(w, n, out),
+        _ => dequantize_spans::<V, 8>(w, n, out),
+    }
+}
+
+#[inline(always)]
+fn dequantize_spans<V: Vector, const BITS: usize>(w: &QuantizedWeights<'_>, n: usize, out: &mut [f32]) {
+    let groups = w.columns / w.group;
+    let (words, _) = w.weight[n * w.row_words()..][..w.row_words()].as_chunks::<BITS>();
+    for (s, (words, out)) in words.iter().zip(out.as_chunks_mut::<SPAN>().0).enumerate() {
+        let g = n * groups + s * SPAN / w.group;
+        let (scale, bias) = (w.scales[g], w.biases[g]);
+        let (low, high) = unpack::<V, BITS>(words);
+        let (scale, bias) = (V::splat(scale), V::splat(bias));
+        let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+        low.mul_add(scale, bias).store(&mut first);
+        high.mul_add(scale, bias).store(&mut second);
+        for i in 0..LANES {
+            let (at_low, at_high) = if BITS == 4 { (2 * i, 2 * i + 1) } else { (i, LANES + i) };
+            (out[at_low], out[at_high]) = (first[i], second[i]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Owned {
+        weight: Vec<u32>,
+        scales: Vec<f32>,
+        biases: Vec<f32>,
+    }
+
+    /// Numbers without a pattern: a multiplicative hash.
+    fn noise(i: usize) -> u32 {
+        (i as u32).wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(2_246_822_519)
+    }
+
+    fn float(i: usize) -> f32 {
+        noise(i) as f32 / u32::MAX as f32 - 0.5
+    }
+
+    fn weights(rows: usize, columns: usize, bits: usize, group: usize) -> Owned {
+        let groups = rows * columns / group;
+        Owned {
+            weight: (0..rows * columns * bits / 32).map(noise).collect(),
+            scales: (0..groups).map(|i| float(i + 1000) * 0.1).collect(),
+            biases: (0..groups).map(|i| float(i + 5000)).collect(),
+        }
+    }
+
+    /// Weight `[n][k]` by the definition of the format, in double precision.
+    fn value(w: &QuantizedWeights<'_>, n: usize, k: usize) -> f64 {
+        let bit = (n * w.columns + k) * w.bits;
+        let q = (w.weight[bit / 32] >> (bit % 32)) & ((1 << w.bits) - 1);
+        let g = (n * w.columns + k) / w.group;
+        f64::from(w.scales[g]) * f64::from(q) + f64::from(w.biases[g])
+    }
+
+    #[test]
+    fn the_product_is_the_definition() {
+        let threads = Threads::new(2);
+        for (bits, group) in [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)] {
+            let (rows, columns) = (37, 256);
+            let owned = weights(rows, columns, bits, group);
+            let w = QuantizedWeights {
+                weight: &owned.weight,
+                scales: &owned.scales,
+                biases: &owned.biases,
+                rows,
+                columns,
+                bits,
+                group,
+            };
+            let mut dense = vec![f32::NAN; rows * columns];
+            dequantize(&threads, &w, &mut dense);
+            for m in [1, 2, 3, 4, 5, 9] {
+                let x: Vec<f32> = (0..m * columns).map(|i| float(i + 77)).collect();
+                let add: Vec<f32> = (0..m * rows).map(float).collect();
+                let mut out = vec![f32::NAN; m * rows];
+                quantized_matmul(&threads, &x, &w, Some(&add), &mut out);
+                for i in 0..m {
+                    for n in 0..rows {
+                        let product: f64 =
+                            (0..columns).map(|k| f64::from(x[i * columns + k]) * value(&w, n, k)).sum();
+                        let want = product + f64::from(add[i * rows + n]);
+                        assert!((f64::from(out[i * rows + n]) - want).abs() < 2e-4, "{bits} {group} {m}");
+                    }
+                }
+            }
+            for n in 0..rows {
+                for k in 0..columns {
+                    assert!((f64::from(dense[n * columns + k]) - value(&w, n, k)).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours() {
+        let threads = Threads::new(2);
+        let owned = weights(64, 128, 4, 32);
+        let w = QuantizedWeights {
+            weight: &owned.weight,
+            scales: &owned.scales,
+            biases: &owned.biases,
+            rows: 64,
+            columns: 128,
+            bits: 4,
+            group: 32,
+        };
+        let x: Vec<f32> = (0..7 * 128).map(float).collect();
+        let mut together = vec![0.0; 7 * 64];
+        quantized_matmul(&threads, &x, &w, None, &mut together);
+        for m in 0..7 {
+            let mut alone = vec![0.0; 64];
+            quantized_matmul(&threads, &x[m * 128..][..128], &w, None, &mut alone);
+            assert_eq!(alone, together[m * 64..][..64], "bit for bit");
+        }
+    }
+}

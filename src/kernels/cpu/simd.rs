@@ -1,0 +1,342 @@
+//! Sixteen floats at a time: one kernel source, compiled for each instruction set; the machine's best runs.
+//!
+//! A kernel is an `#[inline(always)]` function generic over [`Vector`]; [`dispatch!`] compiles it inside a
+//! function that has the instruction set enabled, into which vector operations then inline.
+
+/// Floats in a vector.
+pub(super) const LANES: usize = 16;
+
+/// Sixteen floats in registers. Every operation works lane by lane.
+///
+/// The methods of an instruction set's type may only run where [`dispatch!`] has checked for that set.
+pub(super) trait Vector: Copy {
+    fn splat(value: f32) -> Self;
+    fn load(from: &[f32; LANES]) -> Self;
+    fn store(self, to: &mut [f32; LANES]);
+    /// The bytes as numbers.
+    fn from_bytes(bytes: &[u8; LANES]) -> Self;
+    /// The low and the high four bits of each byte as numbers.
+    fn from_nibbles(bytes: &[u8; LANES]) -> (Self, Self);
+    fn add(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn max(self, other: Self) -> Self;
+    /// `self * a + b`, rounded once where that is one instruction.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+
+    fn zero() -> Self {
+        Self::splat(0.0)
+    }
+
+    /// The sum of the lanes, halves first: the same order on every machine.
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+        }
+        lanes[0]
+    }
+
+    /// `e^x` of each lane to about 2 units in the last place, between `e^-87` and `e^88`: 2^n times a
+    /// polynomial on the remainder (the coefficients of Cephes' expf).
+    #[inline(always)]
+    fn exp(self) -> Self {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
+        let x = lanes.map(|x| x.clamp(-87.336_55, 88.722_83));
+        let n = x.map(|x| (x * std::f32::consts::LOG2_E).round_ties_even());
+        let (x, n_) = (Self::load(&x), Self::load(&n));
+        let r = n_.mul_add(Self::splat(-0.693_359_375), x);
+        let r = n_.mul_add(Self::splat(2.121_944_4e-4), r);
+        let mut p = Self::splat(1.987_569_2e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.500_000_03] {
+            p = p.mul_add(r, Self::splat(c));
+        }
+        let p = p.mul(r).mul_add(r, r).add(Self::splat(1.0));
+        // 2^n in two factors, for n reaches 128.
+        let power = |e: i32| f32::from_bits(((e + 127) as u32) << 23);
+        let half = n.map(|n| power(n as i32 >> 1));
+        let rest = n.map(|n| power(n as i32 - (n as i32 >> 1)));
+        p.mul(Self::load(&half)).mul(Self::load(&rest))
+    }
+}
+
+/// For machines without a set of their own below.
+#[derive(Clone, Copy)]
+pub(super) struct Portable([f32; LANES]);
+
+impl Portable {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Portable(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+impl Vector for Portable {
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Portable([value; LANES])
+    }
+    #[inline(always)]
+    fn load(from: &[f32; LANES]) -> Self {
+        Portable(*from)
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        *to = self.0;
+    }
+    #[inline(always)]
+    fn from_bytes(bytes: &[u8; LANES]) -> Self {
+        Portable(bytes.map(f32::from))
+    }
+    #[inline(always)]
+    fn from_nibbles(bytes: &[u8; LANES]) -> (Self, Self) {
+        (Portable(bytes.map(|b| f32::from(b & 15))), Portable(bytes.map(|b| f32::from(b >> 4))))
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, f32::max)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| {
+            // Without the instruction, rounding once is a slow library call.
+            if cfg!(target_arch = "aarch64") {
+                self.0[i].mul_add(a.0[i], b.0[i])
+            } else {
+                self.0[i] * a.0[i] + b.0[i]
+            }
+        }))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    //! SAFETY of every block here: [`super::dispatch!`] has asked the processor for the instructions used,
+    //! and the loads and stores cover exactly the arrays they are given.
+    use super::{LANES, Vector};
+    use std::arch::x86_64::*;
+
+    #[derive(Clone, Copy)]
+    pub struct Avx512(__m512);
+
+    impl Vector for Avx512 {
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            Avx512(unsafe { _mm512_set1_ps(value) })
+        }
+        #[inline(always)]
+        fn load(from: &[f32; LANES]) -> Self {
+            Avx512(unsafe { _mm512_loadu_ps(from.as_ptr()) })
+        }
+        #[inline(always)]
+        fn store(self, to: &mut [f32; LANES]) {
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+        }
+        #[inline(always)]
+        fn from_bytes(bytes: &[u8; LANES]) -> Self {
+            Avx512(unsafe {
+                _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast())))
+            })
+        }
+        #[inline(always)]
+        fn from_nibbles(bytes: &[u8; LANES]) -> (Self, Self) {
+            unsafe {
+                let wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
+                let low = _mm512_and_si512(wide, _mm512_set1_epi32(15));
+                let high = _mm512_srli_epi32::<4>(wide);
+                (Avx512(_mm512_cvtepi32_ps(low)), Avx512(_mm512_cvtepi32_ps(high)))
+            }
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_mul_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_max_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn mul_add(self, a: Self, b: Self) -> Self {
+            Avx512(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    pub struct Avx2(__m256, __m256);
+
+    impl Vector for Avx2 {
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            let v = unsafe { _mm256_set1_ps(value) };
+            Avx2(v, v)
+        }
+        #[inline(always)]
+        fn load(from: &[f32; LANES]) -> Self {
+            unsafe { Avx2(_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))) }
+        }
+        #[inline(always)]
+        fn store(self, to: &mut [f32; LANES]) {
+            unsafe {
+                _mm256_storeu_ps(to.as_mut_ptr(), self.0);
+                _mm256_storeu_ps(to.as_mut_ptr().add(8), self.1);
+            }
+        }
+        #[inline(always)]
+        fn from_bytes(bytes: &[u8; LANES]) -> Self {
+            unsafe {
+                let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+                let low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+                Avx2(low, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))))
+            }
+        }
+        #[inline(always)]
+        fn from_nibbles(bytes: &[u8; LANES]) -> (Self, Self) {
+            unsafe {
+                let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+                let (first, second) =
+                    (_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
+                let mask = _mm256_set1_epi32(15);
+                let low = |v| _mm256_cvtepi32_ps(_mm256_and_si256(v, mask));
+                let high = |v| _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(v));
+                (Avx2(low(first), low(second)), Avx2(high(first), high(second)))
+            }
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            unsafe { Avx2(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            unsafe { Avx2(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            unsafe { Avx2(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn mul_add(self, a: Self, b: Self) -> Self {
+            unsafe { Avx2(_mm256_fmadd_ps(self.0, a.0, b.0), _mm256_fmadd_ps(self.1, a.1, b.1)) }
+        }
+    }
+
+    pub fn has_avx512() -> bool {
+        has_avx2() && is_x86_feature_detected!("avx512f")
+    }
+
+    pub fn has_avx2() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
+}
+
+/// Defines `$name`, which runs the kernel `$body::<V>` for the machine's best vector type `V`.
+macro_rules! dispatch {
+    ($vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:ident) => {
+        $vis fn $name($($arg: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use $crate::kernels::cpu::simd::x86;
+                #[target_feature(enable = "avx512f,avx2,fma")]
+                fn avx512($($arg: $type),*) {
+                    $body::<x86::Avx512>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $type),*) {
+                    $body::<x86::Avx2>($($arg),*)
+                }
+                if x86::has_avx512() {
+                    // SAFETY: the processor has just said so.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if x86::has_avx2() {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            $body::<$crate::kernels::cpu::simd::Portable>($($arg),*)
+        }
+    };
+}
+pub(super) use dispatch;
+
+/// The dot product of two slices of equal length.
+#[inline(always)]
+pub(super) fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = V::zero();
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        lanes = V::load(a).mul_add(V::load(b), lanes);
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    lanes.sum() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    dispatch!(fn exps(x: &[f32; LANES], out: &mut [f32; LANES]) = exps_body);
+
+    #[inline(always)]
+    fn exps_body<V: Vector>(x: &[f32; LANES], out: &mut [f32; LANES]) {
+        V::load(x).exp().store(out);
+    }
+
+    #[test]
+    fn exp_is_exp() {
+        for first in (-8700..8800).step_by(LANES) {
+            let x = std::array::from_fn(|i| (first + i as i32) as f32 / 100.0);
+            let (mut best, mut portable) = ([0.0; LANES], [0.0; LANES]);
+            exps(&x, &mut best);
+            exps_body::<Portable>(&x, &mut portable);
+            for got in [best, portable] {
+                for (got, x) in got.iter().zip(x) {
+                    assert!((f64::from(*got) / f64::from(x).exp() - 1.0).abs() < 4e-7, "{x}");
+                }
+            }
+        }
+        let mut out = [0.0; LANES];
+        exps(&[f32::NEG_INFINITY; LANES], &mut out);
+        assert!(out.iter().all(|e| *e < 1e-37));
+    }
+
+    dispatch!(fn numbers(bytes: &[u8; LANES], out: &mut [[f32; LANES]; 3]) = numbers_body);
+
+    #[inline(always)]
+    fn numbers_body<V: Vector>(bytes: &[u8; LANES], out: &mut [[f32; LANES]; 3]) {
+        let (low, high) = V::from_nibbles(bytes);
+        low.store(&mut out[0]);
+        high.store(&mut out[1]);
+        V::from_bytes(bytes).store(&mut out[2]);
+    }
+
+    #[test]
+    fn bytes_become_numbers() {
+        for first in (0..=255u8).step_by(LANES) {
+            let bytes = std::array::from_fn(|i| first + i as u8);
+            let mut out = [[0.0; LANES]; 3];
+            numbers(&bytes, &mut out);
+            assert_eq!(out[0], bytes.map(|b| f32::from(b & 15)));
+            assert_eq!(out[1], bytes.map(|b| f32::from(b >> 4)));
+            assert_eq!(out[2], bytes.map(f32::from));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A few threads that run the parts of one kernel side by side.
+//!
+//! Kernels last tens to hundreds of microseconds and follow each other closely, so idle threads spin for a
+//! moment before they sleep. The threads end when the pool is dropped.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// How often an idle thread looks for work before it sleeps: some 20 microseconds.
+const SPINS: u32 = 2000;
+
+/// A pool of threads. The calling thread does its share too.
+pub struct Threads {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held during a run: one at a time.
+    running: Mutex<()>,
+}
+
+struct Shared {
+    /// Counts runs; a worker that sees it change takes part in the new one.
+    run: AtomicUsize,
+    job: UnsafeCell<Job>,
+    next_part: AtomicUsize,
+    /// Workers that have not finished the current run.
+    busy: AtomicUsize,
+    panicked: AtomicBool,
+    closing: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    parts: usize,
+    work: *const (dyn Fn(usize) + Sync),
+}
+
+// SAFETY: `job` is written only between runs, when every worker waits for `run` to change; that change
+// (release) publishes it to the workers (acquire).
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `job` is used only during the run that set it, which its referent outlives.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn work_off(&self, job: Job) {
+        // SAFETY: the caller of `Threads::run` keeps the closure alive until every worker is done.
+        let work = unsafe { &*job.work };
+        loop {
+            let part = self.next_part.fetch_add(1, Ordering::Relaxed);
+            if part >= job.parts {
+                return;
+            }
+            if catch_unwind(AssertUnwindSafe(|| work(part))).is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn serve(&self) {
+        let mut seen = 0;
+        loop {
+            let mut spins = 0;
+            while self.run.load(Ordering::Acquire) == seen {
+                if self.closing.load(Ordering::Relaxed) {
+                    return;
+                }
+                spins += 1;
+                if spins < SPINS {
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::park();
+                }
+            }
+            seen = self.run.load(Ordering::Acquire);
+            // SAFETY: a run is on, so nobody writes the job.
+            self.work_off(unsafe { *self.job.get() });
+            self.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+impl Threads {
+    /// A pool of `count` threads, the caller of [`Threads::run`] included. Fewer if the system refuses.
+    pub fn new(count: usize) -> Self {
+        let nothing: &'static (dyn Fn(usize) + Sync) = &|_| ();
+        let shared = Arc::new(Shared {
+            run: AtomicUsize::new(0),
+            job: UnsafeCell::new(Job { parts: 0, work: nothing }),
+            next_part: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        });
+        let workers = (1..count)
+            .map_while(|i| {
+                let shared = shared.clone();
+                let builder = std::thread::Builder::new().name(format!("quire-cpu-{i}"));
+                builder.spawn(move || shared.serve()).ok()
+            })
+            .collect();
+        Threads { shared, workers, running: Mutex::new(()) }
+    }
+
+    /// One thread a core that this process may use.
+    pub fn per_core() -> Self {
+        Self::new(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// How many threads work.
+    pub fn count(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `work` with each of `0..parts`, side by side, and returns when all are done.
+    ///
+    /// # Panics
+    /// If a part panicked, after all are done.
+    pub fn run(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
+        if parts <= 1 || self.workers.is_empty() {
+            (0..parts).for_each(work);
+            return;
+        }
+        let guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: only the lifetime changes: this function returns after the last use.
+        let work: *const (dyn Fn(usize) + Sync) =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
+        let job = Job { parts, work };
+        // SAFETY: no run is on (`running` is held and `busy` was awaited), so no worker reads the job.
+        unsafe { *self.shared.job.get() = job };
+        self.shared.next_part.store(0, Ordering::Relaxed);
+        self.shared.busy.store(self.workers.len(), Ordering::Relaxed);
+        self.shared.run.fetch_add(1, Ordering::Release);
+        self.workers.iter().for_each(|worker| worker.thread().unpark());
+        self.shared.work_off(job);
+        let mut spins = 0;
+        while self.shared.busy.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            // The other threads may have to wait for a core; then this one should not keep one.
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        let panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
+        drop(guard);
+        assert!(!panicked, "a part of a CPU kernel panicked");
+    }
+
+    /// Splits `0..items` into about four ranges a thread, none shorter than `least`, and runs `work` on each.
+    pub fn ranges(&self, items: usize, least: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
+        let parts = (items / least.max(1)).clamp(1, self.count() * 4);
+        self.run(parts, &|part| work(items * part / parts..items * (part + 1) / parts));
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches its panics; it cannot fail.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A slice that several threads write, each its own elements.
+pub(super) struct Scattered<'a, T> {
+    pointer: *mut T,
+    len: usize,
+    slice: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: handed out in disjoint pieces only, by the contract of `range`.
+unsafe impl<T: Send> Sync for Scattered<'_, T> {}
+
+impl<'a, T: Copy> Scattered<'a, T> {
+    pub fn new(slice: &'a mut [T]) -> Self {
+        Scattered { pointer: slice.as_mut_ptr(), len: slice.len(), slice: std::marker::PhantomData }
+    }
+
+    /// Writes one element.
+    ///
+    /// # Safety
+    /// It is in no live range, and no other thread writes it.
+    pub unsafe fn set(&self, at: usize, value: T) {
+        assert!(at < self.len);
+        // SAFETY: in bounds, and nobody else's by contract.
+        unsafe { self.pointer.add(at).write(value) }
+    }
+
+    /// The elements of a range, to write.
+    ///
+    /// # Safety
+    /// No two live ranges overlap.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    pub unsafe fn range(&self, range: std::ops::Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: in bounds, and disjoint from other live ranges by contract.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_runs_once_a_run() {
+        let threads = Threads::new(3);
+        for parts in [0, 1, 2, 7, 100] {
+            for _ in 0..200 {
+                let counts: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+                threads.run(parts, &|part| {
+                    counts[part].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_cover_everything_once() {
+        let threads = Threads::new(2);
+        for items in [0, 1, 5, 64, 1000] {
+            let mut seen = vec![0u8; items];
+            let scattered = Scattered::new(&mut seen);
+            threads.ranges(items, 8, |range| {
+                // SAFETY: `ranges` hands out disjoint ranges.
+                unsafe { scattered.range(range) }.iter_mut().for_each(|s| *s += 1);
+            });
+            assert!(seen.iter().all(|s| *s == 1), "{items}");
+        }
+    }
+
+    #[test]
+    fn a_panic_arrives_and_the_pool_goes_on() {
+        let threads = Threads::new(2);
+        let caught = catch_unwind(AssertUnwindSafe(|| threads.run(8, &|part| assert_ne!(part, 3))));
+        assert!(caught.is_err());
+        let count = AtomicUsize::new(0);
+        threads.run(8, &|_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 8);
+    }
+}

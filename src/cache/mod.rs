@@ -5,6 +5,8 @@
 //! which tokens after which prefix, [`BlockManager`] keeps the two in step.
 
 pub mod hash;
+#[cfg(feature = "mlx")]
+pub mod host_pages;
 pub mod index;
 mod layout;
 mod manager;

@@ -201,16 +201,32 @@ fn attend(job: &Job<'_>, tokens: Range<usize>) {
     queries.chunks(TILE).for_each(|tile| attend_tile(job, tile));
 }
 
-dispatch!(fn attend_tile(job: &Job<'_>, tile: &[(usize, usize)]) = attend_tile_body);
-
-#[inline(always)]
-fn attend_tile_body<V: Vector>(job: &Job<'_>, tile: &[(usize, usize)]) {
+fn attend_tile(job: &Job<'_>, tile: &[(usize, usize)]) {
     match tile.len() {
-        1 => queries::<V, 1>(job, tile),
-        2 => queries::<V, 2>(job, tile),
-        3 => queries::<V, 3>(job, tile),
-        _ => queries::<V, 4>(job, tile),
+        1 => one(job, tile),
+        2 => two(job, tile),
+        3 => three(job, tile),
+        _ => four(job, tile),
     }
+}
+
+/// Each number of queries is a function of its own: in one that holds them all, the compiler stops inlining.
+macro_rules! tiles {
+    ($($name:ident, $body:ident: $queries:literal;)*) => {$(
+        dispatch!(fn $name(job: &Job<'_>, tile: &[(usize, usize)]) = $body);
+
+        #[inline(always)]
+        fn $body<V: Vector>(job: &Job<'_>, tile: &[(usize, usize)]) {
+            queries::<V, $queries>(job, tile)
+        }
+    )*};
+}
+
+tiles! {
+    one, one_body: 1;
+    two, two_body: 2;
+    three, three_body: 3;
+    four, four_body: 4;
 }
 
 /// `tile` holds, for each query, where it lies in `queries` and `out`, and its position.
@@ -275,11 +291,16 @@ fn softmax_step<V: Vector>(
     let mut weights = [0.0; LANES];
     scores.mul(V::splat(scale)).store(&mut weights);
     weights[seen..].fill(f32::NEG_INFINITY);
-    let highest = weights.iter().fold(*maximum, |a, b| a.max(*b));
+    let mut highest = *maximum;
+    for i in 0..LANES {
+        highest = highest.max(weights[i]);
+    }
     if highest > *maximum {
         let shrink = (*maximum - highest).exp();
         *total *= shrink;
-        sums.iter_mut().for_each(|sum| *sum *= shrink);
+        for i in 0..sums.len() {
+            sums[i] *= shrink;
+        }
         *maximum = highest;
     }
     let exps = V::load(&weights).add(V::splat(-highest)).exp();
@@ -292,21 +313,22 @@ fn softmax_step<V: Vector>(
 /// `sums += weights . values`.
 #[inline(always)]
 fn add_values<V: Vector>(weights: &[f32], values: &[f32], sums: &mut [f32]) {
+    // Plain loops: chains of iterators are not inlined here.
     let dim = sums.len();
     let (chunks, rest) = sums.as_chunks_mut::<LANES>();
-    for (c, chunk) in chunks.iter_mut().enumerate() {
-        let mut sum = V::load(chunk);
-        for (weight, value) in weights.iter().zip(values.chunks_exact(dim)) {
-            if let Some(value) = value[c * LANES..].first_chunk() {
-                sum = V::load(value).mul_add(V::splat(*weight), sum);
+    for c in 0..chunks.len() {
+        let mut sum = V::load(&chunks[c]);
+        for i in 0..weights.len() {
+            if let Some(value) = values[i * dim + c * LANES..].first_chunk() {
+                sum = V::load(value).mul_add(V::splat(weights[i]), sum);
             }
         }
-        sum.store(chunk);
+        sum.store(&mut chunks[c]);
     }
     let done = dim - rest.len();
-    for (weight, value) in weights.iter().zip(values.chunks_exact(dim)) {
-        for (sum, value) in rest.iter_mut().zip(&value[done..]) {
-            *sum += weight * value;
+    for i in 0..weights.len() {
+        for d in 0..rest.len() {
+            rest[d] += weights[i] * values[i * dim + done + d];
         }
     }
 }

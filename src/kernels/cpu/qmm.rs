@@ -6,7 +6,7 @@
 //!
 //! Refused (the caller keeps MLX's operation): bits other than 4 and 8, groups other than 32, 64 and 128.
 
-use super::simd::{LANES, Vector, dispatch};
+use super::simd::{LANES, Vector, dispatch, dot};
 use super::threads::{Scattered, Threads};
 
 /// An affine-quantized matrix in MLX's layout, `rows` by `columns`.
@@ -32,6 +32,8 @@ pub struct QuantizedWeights<'a> {
 const SPAN: usize = 32;
 /// Rows of `x` handled together, so that a weight is unpacked once for all of them.
 const TILE: usize = 4;
+/// Rows of `W` that meet a tile before the next tile: they stay in the nearest cache.
+const BLOCK: usize = 16;
 
 impl QuantizedWeights<'_> {
     /// Whether these kernels know such weights.
@@ -109,44 +111,75 @@ unsafe fn columns(
     range: std::ops::Range<usize>,
 ) {
     let rows_of_x = prepared.x.len() / w.columns;
-    let mut products = [0.0; TILE];
-    for n in range {
+    let mut products = [0.0; TILE * BLOCK];
+    for start in range.clone().step_by(BLOCK) {
+        let rows = start..range.end.min(start + BLOCK);
         for first in (0..rows_of_x).step_by(TILE) {
             let count = TILE.min(rows_of_x - first);
-            row_products(prepared, w, n, first, &mut products[..count]);
-            for (i, product) in products[..count].iter().enumerate() {
-                let at = (first + i) * w.rows + n;
-                // SAFETY: the caller owns this column.
-                unsafe { out.set(at, product + add.map_or(0.0, |add| add[at])) };
+            let products = &mut products[..count * rows.len()];
+            row_products(prepared, w, rows.start, first, count, products);
+            for (r, products) in products.chunks_exact(count).enumerate() {
+                for (i, product) in products.iter().enumerate() {
+                    let at = (first + i) * w.rows + rows.start + r;
+                    // SAFETY: the caller owns this column.
+                    unsafe { out.set(at, product + add.map_or(0.0, |add| add[at])) };
+                }
             }
         }
     }
 }
 
-dispatch!(
-    fn row_products(prepared: &Prepared, w: &QuantizedWeights<'_>, n: usize, first: usize, out: &mut [f32]) =
-        row_products_body
-);
-
-/// `out[i] = x[first + i] . W[n]`.
-#[inline(always)]
-fn row_products_body<V: Vector>(
+/// `out[r][i] = x[first + i] . W[n + r]`, for `count` rows of `x` and as many of `W` as `out` has room for.
+fn row_products(
     prepared: &Prepared,
     w: &QuantizedWeights<'_>,
     n: usize,
     first: usize,
+    count: usize,
     out: &mut [f32],
 ) {
-    match (w.bits, out.len()) {
-        (4, 1) => tile::<V, 4, 1>(prepared, w, n, first, out),
-        (4, 2) => tile::<V, 4, 2>(prepared, w, n, first, out),
-        (4, 3) => tile::<V, 4, 3>(prepared, w, n, first, out),
-        (4, _) => tile::<V, 4, 4>(prepared, w, n, first, out),
-        (_, 1) => tile::<V, 8, 1>(prepared, w, n, first, out),
-        (_, 2) => tile::<V, 8, 2>(prepared, w, n, first, out),
-        (_, 3) => tile::<V, 8, 3>(prepared, w, n, first, out),
-        (_, _) => tile::<V, 8, 4>(prepared, w, n, first, out),
-    }
+    let tile = match (w.bits, count) {
+        (4, 1) => tile_4_1,
+        (4, 2) => tile_4_2,
+        (4, 3) => tile_4_3,
+        (4, _) => tile_4_4,
+        (_, 1) => tile_8_1,
+        (_, 2) => tile_8_2,
+        (_, 3) => tile_8_3,
+        (_, _) => tile_8_4,
+    };
+    tile(prepared, w, n, first, out);
+}
+
+/// Each tile is a function of its own: in one that holds them all, the compiler stops inlining.
+macro_rules! tiles {
+    ($($name:ident, $body:ident: $bits:literal, $rows:literal;)*) => {$(
+        dispatch!(
+            fn $name(prepared: &Prepared, w: &QuantizedWeights<'_>, n: usize, first: usize, out: &mut [f32]) = $body
+        );
+
+        #[inline(always)]
+        fn $body<V: Vector>(
+            prepared: &Prepared,
+            w: &QuantizedWeights<'_>,
+            n: usize,
+            first: usize,
+            out: &mut [f32],
+        ) {
+            tile::<V, $bits, $rows>(prepared, w, n, first, out)
+        }
+    )*};
+}
+
+tiles! {
+    tile_4_1, tile_4_1_body: 4, 1;
+    tile_4_2, tile_4_2_body: 4, 2;
+    tile_4_3, tile_4_3_body: 4, 3;
+    tile_4_4, tile_4_4_body: 4, 4;
+    tile_8_1, tile_8_1_body: 8, 1;
+    tile_8_2, tile_8_2_body: 8, 2;
+    tile_8_3, tile_8_3_body: 8, 3;
+    tile_8_4, tile_8_4_body: 8, 4;
 }
 
 #[inline(always)]
@@ -159,33 +192,39 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
 ) {
     let groups = w.columns / w.group;
     let spans = w.group / SPAN;
-    let words = &w.weight[n * w.row_words()..][..w.row_words()];
-    let scales = &w.scales[n * groups..][..groups];
-    let biases = &w.biases[n * groups..][..groups];
     let x: [&[f32]; M] = std::array::from_fn(|m| &prepared.x[(first + m) * w.columns..][..w.columns]);
     let sums: [&[f32]; M] = std::array::from_fn(|m| &prepared.sums[(first + m) * groups..][..groups]);
-    let (words, _) = words.as_chunks::<BITS>();
     let x: [&[[f32; SPAN]]; M] = x.map(|x| x.as_chunks::<SPAN>().0);
-    let mut lanes = [V::zero(); M];
-    let mut rest = [0.0f32; M];
-    for g in 0..groups {
-        let mut part = [V::zero(); M];
-        for s in g * spans..(g + 1) * spans {
-            let (low, high) = unpack::<V, BITS>(&words[s]);
+    for m in 0..M {
+        assert!(x[m].len() == groups * spans);
+    }
+    for r in 0..out.len() / M {
+        let (n, out) = (n + r, &mut out[r * M..][..M]);
+        let (words, _) = w.weight[n * w.row_words()..][..w.row_words()].as_chunks::<BITS>();
+        assert!(words.len() == groups * spans);
+        let scales = &w.scales[n * groups..][..groups];
+        let biases = &w.biases[n * groups..][..groups];
+        let mut lanes = [V::zero(); M];
+        for g in 0..groups {
+            let mut part = [V::zero(); M];
+            for s in g * spans..(g + 1) * spans {
+                // SAFETY: `s` is below `columns / SPAN`, how many spans a row of `W` and of `x` has.
+                let (low, high) = unpack::<V, BITS>(unsafe { words.get_unchecked(s) });
+                for m in 0..M {
+                    // SAFETY: as above.
+                    let (x_low, x_high) = halves(unsafe { x[m].get_unchecked(s) });
+                    part[m] = low.mul_add(V::load(x_low), part[m]);
+                    part[m] = high.mul_add(V::load(x_high), part[m]);
+                }
+            }
+            let scale = V::splat(scales[g]);
             for m in 0..M {
-                let (x_low, x_high) = halves(&x[m][s]);
-                part[m] = low.mul_add(V::load(x_low), part[m]);
-                part[m] = high.mul_add(V::load(x_high), part[m]);
+                lanes[m] = part[m].mul_add(scale, lanes[m]);
             }
         }
-        let scale = V::splat(scales[g]);
         for m in 0..M {
-            lanes[m] = part[m].mul_add(scale, lanes[m]);
-            rest[m] += biases[g] * sums[m][g];
+            out[m] = lanes[m].sum() + dot::<V>(biases, sums[m]);
         }
-    }
-    for m in 0..M {
-        out[m] = lanes[m].sum() + rest[m];
     }
 }
 

@@ -20,9 +20,11 @@ pub(super) trait Vector: Copy {
     fn add(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
     fn max(self, other: Self) -> Self;
+    fn min(self, other: Self) -> Self;
     /// `self * a + b`, rounded once where that is one instruction.
     fn mul_add(self, a: Self, b: Self) -> Self;
 
+    #[inline(always)]
     fn zero() -> Self {
         Self::splat(0.0)
     }
@@ -46,22 +48,28 @@ pub(super) trait Vector: Copy {
     /// polynomial on the remainder (the coefficients of Cephes' expf).
     #[inline(always)]
     fn exp(self) -> Self {
-        let mut lanes = [0.0; LANES];
-        self.store(&mut lanes);
-        let x = lanes.map(|x| x.clamp(-87.336_55, 88.722_83));
-        let n = x.map(|x| (x * std::f32::consts::LOG2_E).round_ties_even());
-        let (x, n_) = (Self::load(&x), Self::load(&n));
-        let r = n_.mul_add(Self::splat(-0.693_359_375), x);
-        let r = n_.mul_add(Self::splat(2.121_944_4e-4), r);
+        // Adding and taking away 1.5 * 2^23 rounds to an integer, which is then in the low bits. Plain loops
+        // over lanes, no closures: those would not be compiled for the instruction set.
+        const ROUND: f32 = 12_582_912.0;
+        let x = self.max(Self::splat(-87.336_55)).min(Self::splat(88.722_83));
+        let shifted = x.mul(Self::splat(std::f32::consts::LOG2_E)).add(Self::splat(ROUND));
+        let n = shifted.add(Self::splat(-ROUND));
+        let r = n.mul_add(Self::splat(-0.693_359_375), x);
+        let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
         let mut p = Self::splat(1.987_569_2e-4);
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.500_000_03] {
             p = p.mul_add(r, Self::splat(c));
         }
         let p = p.mul(r).mul_add(r, r).add(Self::splat(1.0));
         // 2^n in two factors, for n reaches 128.
-        let power = |e: i32| f32::from_bits(((e + 127) as u32) << 23);
-        let half = n.map(|n| power(n as i32 >> 1));
-        let rest = n.map(|n| power(n as i32 - (n as i32 >> 1)));
+        let mut bits = [0.0; LANES];
+        shifted.store(&mut bits);
+        let (mut half, mut rest) = ([0.0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            let n = bits[i].to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+            half[i] = f32::from_bits((((n >> 1) + 127) as u32) << 23);
+            rest[i] = f32::from_bits(((n - (n >> 1) + 127) as u32) << 23);
+        }
         p.mul(Self::load(&half)).mul(Self::load(&rest))
     }
 }
@@ -109,6 +117,10 @@ impl Vector for Portable {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         self.zip(other, f32::max)
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.zip(other, f32::min)
     }
     #[inline(always)]
     fn mul_add(self, a: Self, b: Self) -> Self {
@@ -174,6 +186,17 @@ pub(super) mod x86 {
             Avx512(unsafe { _mm512_max_ps(self.0, other.0) })
         }
         #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_min_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            unsafe {
+                let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0));
+                sum_halves(_mm256_add_ps(_mm512_castps512_ps256(self.0), _mm256_castpd_ps(upper)))
+            }
+        }
+        #[inline(always)]
         fn mul_add(self, a: Self, b: Self) -> Self {
             Avx512(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
         }
@@ -232,8 +255,26 @@ pub(super) mod x86 {
             unsafe { Avx2(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
         }
         #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            unsafe { Avx2(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            unsafe { sum_halves(_mm256_add_ps(self.0, self.1)) }
+        }
+        #[inline(always)]
         fn mul_add(self, a: Self, b: Self) -> Self {
             unsafe { Avx2(_mm256_fmadd_ps(self.0, a.0, b.0), _mm256_fmadd_ps(self.1, a.1, b.1)) }
+        }
+    }
+
+    /// The sum of eight lanes, halves first.
+    #[inline(always)]
+    unsafe fn sum_halves(v: __m256) -> f32 {
+        unsafe {
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
         }
     }
 
@@ -282,11 +323,14 @@ pub(super) fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
     let mut lanes = V::zero();
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        lanes = V::load(a).mul_add(V::load(b), lanes);
+    for i in 0..a_chunks.len().min(b_chunks.len()) {
+        lanes = V::load(&a_chunks[i]).mul_add(V::load(&b_chunks[i]), lanes);
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    lanes.sum() + rest
+    let mut sum = lanes.sum();
+    for i in 0..a_rest.len().min(b_rest.len()) {
+        sum += a_rest[i] * b_rest[i];
+    }
+    sum
 }
 
 #[cfg(test)]

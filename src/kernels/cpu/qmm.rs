@@ -2,7 +2,7 @@
 //!
 //! Weights are read once, however many rows `x` has: a thread takes a range of `W`'s rows, and each of them
 //! meets all rows of `x` while it is in the nearest cache. Per group of weights `w = scale * q + bias`, so
-//! `x . w = scale * (x . q) + bias * sum(x)`: the inner loop works on the small integers alone.
+//! `x . w = x . (scale * q) + bias * sum(x)`: the inner loop leaves the biases out.
 //!
 //! Refused (the caller keeps MLX's operation): bits other than 4 and 8, groups other than 32, 64 and 128.
 
@@ -204,26 +204,24 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
         assert!(words.len() == groups * spans);
         let scales = &w.scales[n * groups..][..groups];
         let biases = &w.biases[n * groups..][..groups];
-        let mut lanes = [V::zero(); M];
+        // Apart, so that one product does not wait for the other.
+        let (mut lows, mut highs) = ([V::zero(); M], [V::zero(); M]);
         for g in 0..groups {
-            let mut part = [V::zero(); M];
+            let scale = V::splat(scales[g]);
             for s in g * spans..(g + 1) * spans {
                 // SAFETY: `s` is below `columns / SPAN`, how many spans a row of `W` and of `x` has.
                 let (low, high) = unpack::<V, BITS>(unsafe { words.get_unchecked(s) });
+                let (low, high) = (low.mul(scale), high.mul(scale));
                 for m in 0..M {
                     // SAFETY: as above.
                     let (x_low, x_high) = halves(unsafe { x[m].get_unchecked(s) });
-                    part[m] = low.mul_add(V::load(x_low), part[m]);
-                    part[m] = high.mul_add(V::load(x_high), part[m]);
+                    lows[m] = low.mul_add(V::load(x_low), lows[m]);
+                    highs[m] = high.mul_add(V::load(x_high), highs[m]);
                 }
-            }
-            let scale = V::splat(scales[g]);
-            for m in 0..M {
-                lanes[m] = part[m].mul_add(scale, lanes[m]);
             }
         }
         for m in 0..M {
-            out[m] = lanes[m].sum() + dot::<V>(biases, sums[m]);
+            out[m] = lows[m].add(highs[m]).sum() + dot::<V>(biases, sums[m]);
         }
     }
 }

@@ -75,8 +75,8 @@ static int measure(session *engine, const single_options *options, const samplin
         if (code != EXIT_OK) {
             return code;
         }
-        progress_note("%s: %u input, %u output, TTFT %.1f ms, %.1f tok/s", label, runs[i].prompt_tokens,
-                      runs[i].output_tokens, run_ttft_ms(&runs[i]), run_generation_rate(&runs[i]));
+        progress_note("%s: %u input, %u output tokens in %.1f ms", label, runs[i].prompt_tokens,
+                      runs[i].output_tokens, run_latency_ms(&runs[i]));
     }
     return EXIT_OK;
 }

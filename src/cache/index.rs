@@ -20,6 +20,7 @@ use rustc_hash::FxHashMap;
 
 use super::BlockId;
 use super::hash::{BlockHashes, ChainHash};
+use super::saved::{SavedBlock, SavedParent};
 use crate::error::{Error, Result};
 
 /// The end of a list of siblings.
@@ -113,6 +114,9 @@ pub trait PrefixIndex: Send {
         self.len() == 0
     }
 
+    /// Every full block, parents before children; each with what it takes to index it again.
+    fn full_blocks(&self) -> Vec<(BlockId, SavedBlock)>;
+
     /// Whether anything can ever be indexed.
     fn is_enabled(&self) -> bool;
 
@@ -144,6 +148,9 @@ impl PrefixIndex for NullIndex {
     }
     fn len(&self) -> usize {
         0
+    }
+    fn full_blocks(&self) -> Vec<(BlockId, SavedBlock)> {
+        Vec::new()
     }
     fn is_enabled(&self) -> bool {
         false
@@ -408,6 +415,27 @@ impl PrefixIndex for ChainIndex {
 
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn full_blocks(&self) -> Vec<(BlockId, SavedBlock)> {
+        let mut found: Vec<(BlockId, SavedBlock)> = Vec::new();
+        let add_children = |found: &mut Vec<_>, parent, saved: SavedParent| {
+            for block in self.children(parent).filter(|&b| self.is_full(b)) {
+                found.push((block, SavedBlock { parent: saved, tokens: self.tokens_of(block).to_vec() }));
+            }
+        };
+        let mut roots: Vec<&ChainHash> = self.roots.keys().collect();
+        roots.sort_unstable_by_key(|root| root.as_bytes());
+        for root in roots {
+            add_children(&mut found, Parent::Root(*root), SavedParent::Root(*root));
+        }
+        // The list is also the queue of the walk.
+        let mut next = 0;
+        while let Some(&(block, _)) = found.get(next) {
+            add_children(&mut found, Parent::Node(self.node_ref(block)), SavedParent::Block(next));
+            next += 1;
+        }
+        found
     }
 
     fn is_enabled(&self) -> bool {

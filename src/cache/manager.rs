@@ -108,6 +108,10 @@ impl BlockManager {
         self.block_size
     }
 
+    pub(super) fn index(&self) -> &dyn PrefixIndex {
+        self.index.as_ref()
+    }
+
     /// Whether prefixes are shared.
     pub fn shares_prefixes(&self) -> bool {
         self.index.is_enabled()

@@ -8,6 +8,7 @@ pub mod hash;
 pub mod index;
 mod manager;
 pub mod pool;
+mod saved;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use hash::{BlockHashes, ChainHash};
 pub use index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
 pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SIZE};
 pub use pool::{Allocated, BlockPool};
+pub use saved::{SavedBlock, SavedParent};
 pub use table::BlockTable;
 
 /// Names one block of the page pool, in `0..total`.

@@ -10,7 +10,7 @@
 //!
 //! Full blocks are found by chain hash. Children of one parent are also linked in a list (newest
 //! first), so that the tokens a prompt shares with the *inside* of a block are found too; partial
-//! blocks are only in that list. [`NullIndex`] is the same interface with nothing behind it.
+//! blocks are only in that list.
 //!
 //! Recurrent layers will need a state at the point where a match ends. Their snapshots belong to a
 //! node (a full block's end), and [`PrefixIndex::lookup`] would then stop at the last node that has
@@ -125,40 +125,6 @@ pub trait PrefixIndex: Send {
 
     /// Verifies links, parents and hash entries, in time linear in the pool.
     fn check(&self) -> Result<()>;
-}
-
-/// Prefix sharing switched off.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NullIndex;
-
-impl PrefixIndex for NullIndex {
-    fn lookup(&self, _: &BlockHashes, _: &[u32], _: usize) -> MatchResult {
-        MatchResult::default()
-    }
-    fn insert_full(&mut self, _: Parent, _: ChainHash, _: &[u32], _: BlockId) -> Option<NodeRef> {
-        None
-    }
-    fn insert_partial(&mut self, _: Parent, _: &[u32], _: BlockId) {}
-    fn remove(&mut self, _: BlockId, _: &mut Vec<BlockId>) {}
-    fn is_live(&self, _: Parent) -> bool {
-        false
-    }
-    fn contains(&self, _: BlockId) -> bool {
-        false
-    }
-    fn len(&self) -> usize {
-        0
-    }
-    fn full_blocks(&self) -> Vec<(BlockId, SavedBlock)> {
-        Vec::new()
-    }
-    fn is_enabled(&self) -> bool {
-        false
-    }
-    fn clear(&mut self) {}
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,8 @@
 //! | source of a copy (in no table)   | the manager                     | `end_plan`                |
 
 use super::hash::{BlockHashes, ChainHash};
-use super::index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
+use super::index::{ChainIndex, MatchResult, NodeRef, Parent, PartialMatch, PrefixIndex};
+use super::null::NullIndex;
 use super::pool::BlockPool;
 use super::{BlockId, blocks_for};
 use crate::error::{Error, Result};

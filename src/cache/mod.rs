@@ -7,6 +7,7 @@
 pub mod hash;
 pub mod index;
 mod manager;
+mod null;
 pub mod pool;
 mod saved;
 mod table;
@@ -14,8 +15,9 @@ mod table;
 mod tests;
 
 pub use hash::{BlockHashes, ChainHash};
-pub use index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
+pub use index::{ChainIndex, MatchResult, NodeRef, Parent, PartialMatch, PrefixIndex};
 pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SIZE};
+pub use null::NullIndex;
 pub use pool::{Allocated, BlockPool};
 pub use saved::{SavedBlock, SavedParent};
 pub use table::BlockTable;

@@ -1,5 +1,7 @@
 /* Models that are missing, damaged, or of an unknown kind: each is refused with its documented status and a
- * message that names the file and what is wrong in it. */
+ * message that names the file and what is wrong in it.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 static void check_refused_at(const char *model, quire_status expected, const char *names, int line) {

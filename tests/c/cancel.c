@@ -1,4 +1,6 @@
-/* Cancelling: before, during and after, unknown and doubled ids, everything at once. */
+/* Cancelling: before, during and after, unknown and doubled ids, everything at once.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 static void before_anything_came(const char *slow) {

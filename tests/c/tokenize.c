@@ -1,4 +1,6 @@
-/* Text to token ids and back, in pieces of any size, with and without a tokenizer. */
+/* Text to token ids and back, in pieces of any size, with and without a tokenizer.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 static void text_survives_the_round_trip(const quire_engine *engine) {

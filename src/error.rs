@@ -186,15 +186,6 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What a caught panic said.
-pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(message), _) => message,
-        (None, Some(message)) => message,
-        (None, None) => "(no message)",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

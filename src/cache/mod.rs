@@ -10,7 +10,9 @@ mod layout;
 mod manager;
 #[cfg(feature = "mlx")]
 pub mod pages;
+mod null;
 pub mod pool;
+mod saved;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,8 +20,11 @@ mod tests;
 pub use hash::{BlockHashes, ChainHash};
 pub use index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
 pub use layout::{PageLayout, contiguous};
+pub use index::{ChainIndex, MatchResult, NodeRef, Parent, PartialMatch, PrefixIndex};
 pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SIZE};
+pub use null::NullIndex;
 pub use pool::{Allocated, BlockPool};
+pub use saved::{SavedBlock, SavedParent};
 pub use table::BlockTable;
 
 /// Names one block of the page pool, in `0..total`.

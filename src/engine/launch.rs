@@ -11,12 +11,12 @@ use super::registry::Registry;
 use super::runner::Runner;
 use super::shared::{Command, Flag, Shared};
 use super::statistics::Statistics;
-use super::worker::{Worker, guarded};
+use super::worker::Worker;
 use crate::error::{Error, Result, Status};
-use crate::log;
 use crate::model::{self, LoadOptions, ModelInfo};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::text::Tokenizer;
+use crate::{log, panic};
 
 /// What the new thread tells the one that started it.
 enum Report {
@@ -55,7 +55,7 @@ pub(super) fn start(
 
 /// The owner thread from its first line to its last.
 fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
-    let loaded = guarded(|| load(options, reports));
+    let loaded = panic::catch(|| load(options, reports));
     let (parts, commands, sender) = match loaded {
         Ok(parts) => {
             let (sender, commands) = unbounded();
@@ -92,7 +92,7 @@ fn run(
     runner: Box<dyn Runner>,
     reports: &Sender<Report>,
 ) {
-    let ended = guarded(|| {
+    let ended = panic::catch(|| {
         let worker = Worker::new(shared.clone(), commands, scheduler, runner);
         // Nobody takes the report only if the creating thread is gone, and then shutdown follows.
         let _ = reports.send(Report::Done(Ok(shared.clone())));

@@ -6,7 +6,6 @@
 //! An error or a panic in a turn fails the requests in flight and starts afresh with empty pages; only if
 //! that fails too is the engine dead, and then it says so to everybody.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -19,9 +18,9 @@ use super::options::Shutdown;
 use super::runner::{Runner, Sampled};
 use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
-use crate::error::{Error, Result, Status, panic_message};
-use crate::log;
+use crate::error::{Error, Result, Status};
 use crate::scheduler::{NewSequence, Scheduler};
+use crate::{log, panic};
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
@@ -107,12 +106,12 @@ impl Worker {
         self.publish();
         loop {
             self.wait_for_work();
-            match guarded(|| self.turn()) {
+            match panic::catch(|| self.turn()) {
                 Ok(Turn::More) => {}
                 Ok(Turn::Last) => return,
                 Err(error) => {
                     log::error!("a step failed: {error}");
-                    if let Err(fatal) = guarded(|| self.start_afresh(&error)) {
+                    if let Err(fatal) = panic::catch(|| self.start_afresh(&error)) {
                         log::error!("the engine is dead: {fatal}");
                         self.die(fatal);
                         return;
@@ -305,14 +304,14 @@ impl Worker {
         *self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
     }
 
-    /// After a failed step nothing on the device can be trusted: fails every request, forgets all pages, and
-    /// goes on with those that come next.
+    /// After a failed step nothing on the device can be trusted: fails every request that has pages or a
+    /// token in flight, forgets all pages, and goes on with those that were waiting.
     fn start_afresh(&mut self, error: &Error) -> Result<()> {
         self.in_flight = 0;
-        // Every sequence it names is one of the requests failed below.
-        self.scheduler.reset();
-        for active in std::mem::take(&mut self.requests).into_values() {
-            self.fail(&active, error.clone());
+        for id in self.scheduler.reset() {
+            if let Some(active) = self.requests.remove(&id) {
+                self.fail(&active, error.clone());
+            }
         }
         self.runner.reset()
     }
@@ -322,11 +321,4 @@ impl Worker {
         self.end_requests();
         self.shared.fail_all(&error);
     }
-}
-
-/// Turns a panic into an error.
-pub(super) fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
-        Err(Error::internal(format!("panic on the engine's thread: {}", panic_message(&*panic))))
-    })
 }

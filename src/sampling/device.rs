@@ -85,19 +85,15 @@ impl Class {
         if self == Class::Greedy {
             return Ok(indexing::argmax_axis(logits, -1, false)?);
         }
-        let column = |value: &dyn Fn(&SamplingParams) -> f32| {
-            let values: Vec<f32> = rows.iter().map(|(params, _)| value(params)).collect();
-            Array::from_slice(&values, &[values.len() as i32, 1])
-        };
         let logits = logits.as_dtype(Dtype::Float32)?;
-        let scaled = ops::divide(&logits, column(&|p| p.temperature))?;
+        let scaled = ops::divide(&logits, column(rows, |p| p.temperature))?;
         let mut threshold = None;
         if let Class::Largest(sorted) = self {
-            threshold = Some(largest(&scaled, sorted, rows, &column)?);
+            threshold = Some(largest(&scaled, sorted, rows)?);
         }
         if rows.iter().any(|(params, _)| params.min_p > 0.0) {
             // `p >= min_p * max p` in logarithms. ln(0) keeps all.
-            let below = column(&|p| p.min_p.ln());
+            let below = column(rows, |p| p.min_p.ln());
             let min_p = ops::add(scaled.max_axis(-1, true)?, below)?;
             threshold = Some(match threshold {
                 Some(other) => ops::maximum(other, min_p)?,
@@ -112,18 +108,19 @@ impl Class {
     }
 }
 
+/// A parameter of each row, `[rows, 1]`.
+fn column(rows: &[(&SamplingParams, u32)], value: impl Fn(&SamplingParams) -> f32) -> Array {
+    let values: Vec<f32> = rows.iter().map(|(params, _)| value(params)).collect();
+    Array::from_slice(&values, &[values.len() as i32, 1])
+}
+
 /// Keeps values where `kept`, minus infinity elsewhere.
 fn only(values: &Array, kept: &Array) -> Result<Array> {
     Ok(ops::select(kept, values, Array::from_f32(f32::NEG_INFINITY))?)
 }
 
 /// The smallest logit that top-k and then top-p keep, `[rows, 1]`, from the `sorted` largest.
-fn largest(
-    scaled: &Array,
-    sorted: i32,
-    rows: &[(&SamplingParams, u32)],
-    column: &dyn Fn(&dyn Fn(&SamplingParams) -> f32) -> Array,
-) -> Result<Array> {
+fn largest(scaled: &Array, sorted: i32, rows: &[(&SamplingParams, u32)]) -> Result<Array> {
     let vocab = scaled.dim(1);
     let negated = ops::negative(scaled)?;
     let candidates = if sorted < vocab {
@@ -135,13 +132,13 @@ fn largest(
     let descending = ops::negative(ops::sort_axis(&candidates, -1)?)?;
     let ranks: Vec<f32> = (0..sorted).map(|rank| rank as f32).collect();
     let ranks = Array::from_slice(&ranks, &[1, sorted]);
-    let limit = column(&|p| if p.top_k == 0 { f32::INFINITY } else { p.top_k as f32 });
+    let limit = column(rows, |p| if p.top_k == 0 { f32::INFINITY } else { p.top_k as f32 });
     let mut kept = ops::lt(&ranks, &limit)?;
     if rows.iter().any(|(params, _)| params.top_p < 1.0) {
         let probabilities = ops::softmax_axis(only(&descending, &kept)?, -1, true)?;
         // What the tokens before this one come to: while it is short of top-p, this one is needed.
         let before = ops::subtract(probabilities.cumsum(-1, false, true)?, &probabilities)?;
-        let needed = ops::lt(before, column(&|p| if p.top_p < 1.0 { p.top_p } else { f32::INFINITY }))?;
+        let needed = ops::lt(before, column(rows, |p| if p.top_p < 1.0 { p.top_p } else { f32::INFINITY }))?;
         kept = ops::logical_and(kept, needed)?;
     }
     let smallest = ops::select(&kept, &descending, Array::from_f32(f32::INFINITY))?;

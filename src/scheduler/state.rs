@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 use super::sequence::{Place, Rank, Sequence};
 use super::sharing;
 use super::{NewSequence, SchedulerConfig, SchedulerStats, SequenceId};
-use crate::cache::{BlockCounts, BlockHashes, BlockManager, BlockTable, ChainHash, Parent, blocks_for};
+use crate::cache::{
+    BlockCounts, BlockHashes, BlockId, BlockManager, BlockTable, ChainHash, Parent, SavedBlock, blocks_for,
+};
 use crate::error::{Error, Result, Status};
 
 /// Decides what runs. See the module's page.
@@ -258,6 +260,16 @@ impl Scheduler {
             self.stats.preemptions += 1;
         }
         Ok(())
+    }
+
+    /// Every full block of the prefix index, to be saved. See [`BlockManager::saved_blocks`].
+    pub fn saved_blocks(&self) -> Vec<(BlockId, SavedBlock)> {
+        self.blocks.saved_blocks()
+    }
+
+    /// Enters saved blocks into the prefix index. See [`BlockManager::restore`].
+    pub fn restore_blocks(&mut self, saved: &[SavedBlock]) -> Result<Vec<Option<BlockId>>> {
+        self.blocks.restore(saved)
     }
 
     /// Forgets the prefixes that no running sequence holds.

@@ -16,7 +16,6 @@ mod gguf;
 #[cfg(test)]
 mod tests;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -180,12 +179,7 @@ impl Tokenizer {
 /// Runs code of the `tokenizers` crate: a panic there becomes an error.
 fn contain<T>(code: impl FnOnce() -> T) -> Result<T> {
     // What the code can have left half done is dropped with it, or is a cache per thread.
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let reason = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("without a message");
-        Error::new(Status::TokenizerInvalid, format!("the tokenizer cannot be used: {reason}"))
+    crate::panic::catch(|| Ok(code())).map_err(|panic| {
+        Error::new(Status::TokenizerInvalid, format!("the tokenizer cannot be used: {}", panic.message()))
     })
 }

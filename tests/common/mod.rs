@@ -24,24 +24,35 @@ pub struct Case {
     pub tokens: Vec<u32>,
 }
 
-pub fn tiny_llama() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny-llama")
+pub fn tiny(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-pub fn expected() -> Vec<Case> {
-    let expected: Expected = serde_json::from_str(include_str!("../data/tiny-llama/expected.json")).unwrap();
+pub fn expected_of(name: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(tiny(name).join("expected.json")).unwrap();
+    let expected: Expected = serde_json::from_str(&text).unwrap();
     assert!(!expected.cases.is_empty());
     expected.cases
 }
 
+/// The prompts of `tiny-llama`.
+pub fn expected() -> Vec<Case> {
+    expected_of("tiny-llama")
+}
+
+/// `tiny-llama`, ready to run.
 pub fn load_tiny(weight_format: WeightFormat, cache_bytes: u64) -> Loaded {
+    load_named("tiny-llama", weight_format, cache_bytes)
+}
+
+pub fn load_named(name: &str, weight_format: WeightFormat, cache_bytes: u64) -> Loaded {
     let options = LoadOptions {
         max_sequences: 16,
         cache_bytes: Some(cache_bytes),
         weight_format,
         ..LoadOptions::default()
     };
-    let files = locate(tiny_llama().to_str().unwrap()).unwrap();
+    let files = locate(tiny(name).to_str().unwrap()).unwrap();
     load(&files, &options, &mut |_, _| true).unwrap()
 }
 

@@ -9,6 +9,9 @@ use crate::model::Checkpoint;
 use crate::model::gguf::testing::GgufBytes;
 use crate::model::locate::{ModelFiles, locate};
 
+/// Name, safetensors type, shape.
+type Tensor = (String, &'static str, Vec<usize>);
+
 fn config(quantized: bool, tied: bool) -> serde_json::Value {
     let mut config = json!({
         "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -23,7 +26,7 @@ fn config(quantized: bool, tied: bool) -> serde_json::Value {
 }
 
 /// Name, safetensors type and shape of every tensor the configuration asks for.
-fn tensors(config: &serde_json::Value) -> Vec<(String, &'static str, Vec<usize>)> {
+fn tensors(config: &serde_json::Value) -> Vec<Tensor> {
     let config = ModelConfig::from_json(&config.to_string()).unwrap();
     let mut out = Vec::new();
     for part in config.architecture.parts(&config, config.tie_word_embeddings.unwrap()) {
@@ -45,7 +48,7 @@ fn tensors(config: &serde_json::Value) -> Vec<(String, &'static str, Vec<usize>)
     out
 }
 
-fn write_safetensors(path: &Path, tensors: &[(String, &'static str, Vec<usize>)]) {
+fn write_safetensors(path: &Path, tensors: &[Tensor]) {
     let mut header = serde_json::Map::new();
     let mut end = 0;
     for (name, dtype, shape) in tensors {
@@ -66,7 +69,7 @@ struct Model {
 }
 
 impl Model {
-    fn new(config: &serde_json::Value, tensors: &[(String, &'static str, Vec<usize>)]) -> Model {
+    fn new(config: &serde_json::Value, tensors: &[Tensor]) -> Model {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
         write_safetensors(&folder.path().join("model.safetensors"), tensors);
@@ -127,7 +130,7 @@ fn every_missing_tensor_is_named() {
 fn wrong_shapes_types_and_leftovers_are_named() {
     let config = config(false, true);
     let all = tensors(&config);
-    let with = |change: &dyn Fn(&mut Vec<(String, &'static str, Vec<usize>)>)| {
+    let with = |change: &dyn Fn(&mut Vec<Tensor>)| {
         let mut changed = all.clone();
         change(&mut changed);
         Model::new(&config, &changed)

@@ -8,9 +8,9 @@ pub mod hash;
 pub mod index;
 mod layout;
 mod manager;
+mod null;
 #[cfg(feature = "mlx")]
 pub mod pages;
-mod null;
 pub mod pool;
 mod saved;
 mod table;
@@ -18,9 +18,8 @@ mod table;
 mod tests;
 
 pub use hash::{BlockHashes, ChainHash};
-pub use index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
-pub use layout::{PageLayout, contiguous};
 pub use index::{ChainIndex, MatchResult, NodeRef, Parent, PartialMatch, PrefixIndex};
+pub use layout::{PageLayout, contiguous};
 pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SIZE};
 pub use null::NullIndex;
 pub use pool::{Allocated, BlockPool};

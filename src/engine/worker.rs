@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use super::active::Active;
 use super::event::{Event, RequestId};
 use super::options::Shutdown;
+use super::pace::Pace;
 use super::runner::{Runner, Sampled};
 use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
@@ -30,6 +31,7 @@ pub(super) struct Worker {
     requests: FxHashMap<RequestId, Active>,
     /// Launched steps whose tokens were not collected: one between turns, two within one.
     in_flight: usize,
+    pace: Pace,
     counts: Statistics,
     /// Terminal events of this turn: sent at its end, after pages and statistics are in order.
     ended: Vec<Event>,
@@ -94,6 +96,7 @@ impl Worker {
             runner,
             requests: FxHashMap::default(),
             in_flight: 0,
+            pace: Pace::default(),
             counts: Statistics::default(),
             ended: Vec::new(),
             shutdown: None,
@@ -210,6 +213,7 @@ impl Worker {
     /// Launches the next step, if there is one, then settles the one before it.
     fn step(&mut self) -> Result<()> {
         let now = Instant::now();
+        self.scheduler.limit_prefill(self.pace.prompt_tokens());
         let plan = self.scheduler.plan(now)?;
         for id in plan.expired {
             if let Some(active) = self.requests.remove(&id) {
@@ -231,6 +235,7 @@ impl Worker {
                     .map(|row| self.requests.get(&row.id).filter(|_| row.samples).map(Active::sampling))
                     .collect();
                 self.runner.launch(&step, &params)?;
+                self.pace.launched(&step, Instant::now());
                 self.in_flight += 1;
                 self.counts.steps += 1;
                 true
@@ -240,6 +245,7 @@ impl Worker {
         // With nothing new to launch there is nothing to overlap: settle what is left.
         if self.in_flight > usize::from(launched) {
             let sampled = self.runner.collect()?;
+            self.pace.collected(Instant::now());
             self.in_flight -= 1;
             self.settle(&sampled)?;
         }
@@ -308,6 +314,7 @@ impl Worker {
     /// token in flight, forgets all pages, and goes on with those that were waiting.
     fn start_afresh(&mut self, error: &Error) -> Result<()> {
         self.in_flight = 0;
+        self.pace.forget_in_flight();
         for id in self.scheduler.reset() {
             if let Some(active) = self.requests.remove(&id) {
                 self.fail(&active, error.clone());

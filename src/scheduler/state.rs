@@ -29,6 +29,8 @@ pub struct Scheduler {
     deadlines: BTreeSet<(Instant, SequenceId)>,
     /// The sequence that last did not fit, and when: it is not tried at every plan.
     pub(super) blocked: Option<Blocked>,
+    /// Prompt tokens of a step that has decode rows, at most.
+    pub(super) prefill_limit: usize,
     arrivals: u64,
     pub(super) plans: u64,
     pub(super) stats: SchedulerStats,
@@ -62,6 +64,7 @@ impl Scheduler {
             announced: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             blocked: None,
+            prefill_limit: usize::MAX,
             arrivals: 0,
             plans: 0,
             stats: SchedulerStats::default(),
@@ -73,6 +76,12 @@ impl Scheduler {
     /// The limits.
     pub fn config(&self) -> &SchedulerConfig {
         &self.config
+    }
+
+    /// Bounds the prompt tokens of steps that have decode rows, from the next plan on: at least one. There is
+    /// no bound but `max_step_tokens` at first.
+    pub fn limit_prefill(&mut self, tokens: usize) {
+        self.prefill_limit = tokens.max(1);
     }
 
     /// Queues a sequence.

@@ -171,20 +171,34 @@ fn eviction_takes_the_least_recently_used_prefix_first() {
     assert!(d.cached_tokens(8) < 20, "{}", d.cached_tokens(8));
 }
 
-#[test]
-fn nobody_waits_for_a_sequence_that_does_not_get_on() {
+/// A sequence that shares all with one that gets no budget for a while: was it admitted meanwhile?
+fn starts_over_beside_a_stalled_one(priority: i32) -> (bool, Driver) {
     let mut d = Driver::new(SchedulerConfig { max_step_tokens: 12, num_blocks: 512, ..config() });
-    d.add(sequence(1, prompt(1, 800), 1)).unwrap();
+    d.add(NewSequence { priority: 9, ..sequence(1, prompt(1, 800), 1) }).unwrap();
     d.add(sequence(2, prompt(2, 100), 1)).unwrap();
     d.turn();
-    d.add(sequence(3, prompt(2, 100), 1)).unwrap();
+    d.add(NewSequence { priority, ..sequence(3, prompt(2, 100), 1) }).unwrap();
     // Short prompts take all that the first one leaves.
     for id in 10..22u32 {
-        d.add(sequence(u64::from(id), prompt(id, 9), 1)).unwrap();
+        d.add(NewSequence { priority: 9, ..sequence(u64::from(id), prompt(id, 9), 1) }).unwrap();
         d.turn();
     }
-    assert_eq!(d.rows_of(2).len(), 1, "it has not got on");
-    assert!(d.admitted.iter().any(|a| a.id == 3), "so another starts over");
+    assert!(d.rows_of(2).len() <= 1, "it has not got on");
+    (d.admitted.iter().any(|a| a.id == 3), d)
+}
+
+#[test]
+fn an_equal_prompt_waits_however_long_its_leader_takes() {
+    let (started, mut d) = starts_over_beside_a_stalled_one(0);
+    assert!(!started);
+    d.drain();
+    assert_eq!(d.cached_tokens(3), 99);
+}
+
+#[test]
+fn a_more_urgent_prompt_does_not_wait_for_a_stalled_one() {
+    let (started, mut d) = starts_over_beside_a_stalled_one(5);
+    assert!(started, "it starts over");
     d.drain();
 }
 

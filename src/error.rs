@@ -52,11 +52,13 @@ pub enum Status {
     DeadlineExceeded = 19,
     /// A defect of this library; the message says where.
     Internal = 20,
+    /// A saved cache is damaged, or was saved for another model or by another version.
+    CacheInvalid = 21,
 }
 
 impl Status {
     /// Every status, in numeric order.
-    pub const ALL: [Status; 21] = [
+    pub const ALL: [Status; 22] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::InvalidStructSize,
@@ -78,6 +80,7 @@ impl Status {
         Status::Io,
         Status::DeadlineExceeded,
         Status::Internal,
+        Status::CacheInvalid,
     ];
 
     /// The status with this number, if there is one.
@@ -114,6 +117,7 @@ impl Status {
             Status::Io => c"input/output error",
             Status::DeadlineExceeded => c"deadline exceeded",
             Status::Internal => c"internal error",
+            Status::CacheInvalid => c"cache invalid",
         }
     }
 

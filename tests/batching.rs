@@ -200,6 +200,44 @@ fn what_can_never_fit_is_refused_at_submit_and_what_just_fits_runs() {
 }
 
 #[test]
+fn a_saved_cache_warms_an_engine_of_the_same_model_and_no_other() {
+    let model = model();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prefixes");
+    let request = tokens(&Numbers(42).prompt(100), 8);
+    let salted = RequestOptions { cache_salt: b"tenant".to_vec(), ..request.clone() };
+
+    let first = model.engine();
+    run_one(&first, request.clone());
+    let running = first.submit(tokens(&[7; 40], 3000)).unwrap();
+    // Six full blocks of the prompt; the other request may have filled some of its own.
+    assert!(first.save_cache(&path).unwrap() >= 6);
+    first.cancel(running).unwrap();
+
+    let second = model.engine();
+    assert!(second.load_cache(&path).unwrap() >= 6);
+    assert_eq!(second.load_cache(&path).unwrap(), 0, "all of it is there already");
+    assert_eq!(run_one(&second, salted).cached_tokens, 0);
+    let warm = run_one(&second, request.clone());
+    assert_eq!((warm.cached_tokens, warm.tokens), (96, oracle(&request)));
+    assert_all_pages_back(&second);
+
+    // Only as much comes as there is room for.
+    let small = with_pages(&model, 3);
+    assert_eq!(small.load_cache(&path).unwrap(), 3);
+    // Another model: one weight differs.
+    let other = TestModel::new(json!({}));
+    let weights = other.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let error = other.engine().load_cache(&path).unwrap_err();
+    assert_eq!(error.status(), Status::CacheInvalid);
+    assert!(error.message().contains("another model"), "{error}");
+    assert_eq!(second.load_cache(&dir.path().join("none")).unwrap_err().status(), Status::Io);
+}
+
+#[test]
 fn a_higher_priority_starts_first() {
     let model = TestModel::new(json!({ "step_micros": 1000 }));
     let engine = create(EngineOptions { max_sequences: 1, ..model.options() });

@@ -4,6 +4,7 @@
 //! knows ids and tokens only: [`BlockPool`] says who holds each block, [`PrefixIndex`] which block holds
 //! which tokens after which prefix, [`BlockManager`] keeps the two in step.
 
+pub mod file;
 pub mod hash;
 pub mod index;
 mod layout;

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::options::EngineOptions;
 use super::queue::EventQueue;
 use super::registry::Registry;
 use super::runner::Runner;
-use super::shared::{Command, Flag, Shared};
+use super::shared::{Flag, Shared};
 use super::statistics::Statistics;
 use super::worker::Worker;
 use crate::error::{Error, Result, Status};
@@ -80,20 +80,14 @@ fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
         has_handler,
         ended: Flag::default(),
     });
-    run(shared, commands, parts.scheduler, parts.runner, reports);
+    let worker = Worker::new(shared.clone(), commands, parts.scheduler, parts.runner, parts.fingerprint);
+    run(&shared, worker, reports);
 }
 
 /// Serves until shut down. However it ends, every request has had its terminal event and nobody is left
 /// waiting.
-fn run(
-    shared: Arc<Shared>,
-    commands: Receiver<Command>,
-    scheduler: Scheduler,
-    runner: Box<dyn Runner>,
-    reports: &Sender<Report>,
-) {
+fn run(shared: &Arc<Shared>, worker: Worker, reports: &Sender<Report>) {
     let ended = panic::catch(|| {
-        let worker = Worker::new(shared.clone(), commands, scheduler, runner);
         // Nobody takes the report only if the creating thread is gone, and then shutdown follows.
         let _ = reports.send(Report::Done(Ok(shared.clone())));
         worker.run();
@@ -110,6 +104,7 @@ fn run(
 struct Parts {
     runner: Box<dyn Runner>,
     scheduler: Scheduler,
+    fingerprint: [u8; 32],
     info: ModelInfo,
     tokenizer: Option<Arc<Tokenizer>>,
 }
@@ -161,5 +156,5 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         info.block_size,
         info.device
     );
-    Ok(Parts { runner: loaded.runner, scheduler, info, tokenizer })
+    Ok(Parts { runner: loaded.runner, scheduler, fingerprint: loaded.fingerprint, info, tokenizer })
 }

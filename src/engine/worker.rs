@@ -6,6 +6,7 @@
 //! An error or a panic in a turn fails the requests in flight and starts afresh with empty pages; only if
 //! that fails too is the engine dead, and then it says so to everybody.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use super::pace::Pace;
 use super::runner::{Runner, Sampled};
 use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
+use crate::cache::file::{self, CacheKey};
 use crate::error::{Error, Result, Status};
 use crate::scheduler::{NewSequence, Scheduler};
 use crate::{log, panic};
@@ -28,6 +30,8 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     scheduler: Scheduler,
     runner: Box<dyn Runner>,
+    /// Tells the model from others.
+    fingerprint: [u8; 32],
     requests: FxHashMap<RequestId, Active>,
     /// Launched steps whose tokens were not collected: one between turns, two within one.
     in_flight: usize,
@@ -88,12 +92,14 @@ impl Worker {
         commands: Receiver<Command>,
         scheduler: Scheduler,
         runner: Box<dyn Runner>,
+        fingerprint: [u8; 32],
     ) -> Self {
         Worker {
             shared,
             commands,
             scheduler,
             runner,
+            fingerprint,
             requests: FxHashMap::default(),
             in_flight: 0,
             pace: Pace::default(),
@@ -167,6 +173,13 @@ impl Worker {
             Command::Shutdown(mode) => {
                 let stop = Stop::new(mode, Instant::now());
                 self.shutdown = Some(self.shutdown.map_or(stop, |earlier| earlier.stricter(stop)));
+            }
+            // Who asked may have gone; then nobody wants the answer.
+            Command::SaveCache(path, answer) => drop(answer.send(self.save_cache(&path))),
+            Command::LoadCache(path, answer) => {
+                let idle = self.settle_all();
+                drop(answer.send(idle.clone().and_then(|()| self.load_cache(&path))));
+                return idle;
             }
         }
         Ok(())
@@ -244,12 +257,60 @@ impl Worker {
         };
         // With nothing new to launch there is nothing to overlap: settle what is left.
         if self.in_flight > usize::from(launched) {
-            let sampled = self.runner.collect()?;
-            self.pace.collected(Instant::now());
-            self.in_flight -= 1;
-            self.settle(&sampled)?;
+            self.collect()?;
         }
         Ok(())
+    }
+
+    /// Waits for the oldest launched step and takes its tokens.
+    fn collect(&mut self) -> Result<()> {
+        let sampled = self.runner.collect()?;
+        self.pace.collected(Instant::now());
+        self.in_flight -= 1;
+        self.settle(&sampled)
+    }
+
+    fn cache_key(&self) -> CacheKey {
+        let mut model = blake3::Hasher::new();
+        model.update(&self.fingerprint).update(self.runner.page_format().as_bytes());
+        CacheKey {
+            model: *model.finalize().as_bytes(),
+            block_size: self.shared.info.block_size,
+            block_bytes: self.runner.block_bytes() as u64,
+        }
+    }
+
+    fn save_cache(&mut self, path: &Path) -> Result<u64> {
+        let key = self.cache_key();
+        let (ids, blocks): (Vec<_>, Vec<_>) = self.scheduler.saved_blocks().into_iter().unzip();
+        file::save(path, &key, &blocks, &mut |i| self.runner.read_block(ids[i]))?;
+        Ok(blocks.len() as u64)
+    }
+
+    /// Waits for every launched step.
+    fn settle_all(&mut self) -> Result<()> {
+        while self.in_flight > 0 {
+            self.collect()?;
+        }
+        Ok(())
+    }
+
+    /// No step is in flight.
+    fn load_cache(&mut self, path: &Path) -> Result<u64> {
+        let mut saved = file::load(path, &self.cache_key())?;
+        let places = self.scheduler.restore_blocks(&saved.blocks)?;
+        let mut count = 0;
+        for place in places {
+            let pages = saved.next_pages();
+            let Some(block) = place else { continue };
+            if let Err(error) = pages.and_then(|pages| self.runner.write_block(block, &pages)) {
+                // The index now names pages that nobody filled.
+                self.scheduler.drop_cached_prefixes()?;
+                return Err(error);
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Takes the tokens of a collected step.

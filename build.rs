@@ -6,6 +6,7 @@ use std::process::exit;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-check-cfg=cfg(quire_host_op)");
     println!("cargo:rerun-if-env-changed=DEP_MLX_RUNTIME");
     println!("cargo:rerun-if-env-changed=DEP_MLX_NATIVE");
     match env::var("CARGO_CFG_TARGET_OS").as_deref() {
@@ -43,5 +44,7 @@ fn native(archives: &str) {
     if Path::new(archives).join("libquire_native.a").is_file() {
         println!("cargo:rustc-link-search=native={archives}");
         println!("cargo:rustc-link-lib=static=quire_native");
+        // Our kernels can join MLX's graph.
+        println!("cargo:rustc-cfg=quire_host_op");
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Driver, expected, load_tiny};
+use common::{Driver, expected, load_named};
 use quire::cache::{PageLayout, pages::Pages};
 use quire::mlx::{Array, Device, Dtype};
 use quire::model::load::WeightFormat;
@@ -15,7 +15,7 @@ fn steps_in_flight_do_not_copy_the_pool() {
     a_second_reference_would_show();
     let cases = expected();
     let cache = 192 << 20;
-    let mut driver = Driver::new(load_tiny(WeightFormat::Auto, cache), true);
+    let mut driver = Driver::new(load_named("tiny-llama", WeightFormat::Auto, cache, true), true);
     let pools = driver.loaded.runner.memory().pages as usize;
     let layer = pools / driver.loaded.info.layers as usize;
     assert!(pools as u64 > cache / 2, "a pool of {pools} bytes");

@@ -8,6 +8,7 @@ use common::{Driver, expected, expected_of, load_named, load_tiny, tiny};
 use quire::cache::{BlockCopy, PageLayout, pages::Pages};
 use quire::mlx::{Array, Device};
 use quire::model::batch::Batch;
+use quire::model::layers::Kernels;
 use quire::model::load::WeightFormat;
 use quire::model::locate::locate;
 use quire::model::weights::Weights;
@@ -34,17 +35,16 @@ fn logits_of(name: &str) {
     let config = &checkpoint.config;
     assert_eq!(config.architecture, Architecture::Llama);
     let device = Device::best().unwrap();
-    let fused = device.is_gpu();
+    let kernels = Kernels::best(device.is_gpu(), true);
     device.run(|| {
         let mut progress = |_: f32, _: &str| true;
-        let mut weights =
-            Weights::open(&checkpoint, WeightFormat::Float32, device.is_gpu(), &mut progress).unwrap();
+        let mut weights = Weights::open(&checkpoint, WeightFormat::Float32, &kernels, &mut progress).unwrap();
         let tied = checkpoint.manifest.tied;
-        let model = config.architecture.load(config, &mut weights, tied, fused).unwrap();
+        let model = config.architecture.load(config, &mut weights, tied).unwrap();
         let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
         let layout = PageLayout { kv_heads, num_blocks: 16, block_size: 16, head_dim };
         for case in expected_of(name) {
-            let mut pages = Pages::new(layout, config.layers, model.dtype(), fused).unwrap();
+            let mut pages = Pages::new(layout, config.layers, model.dtype(), device.is_gpu()).unwrap();
             let row = Row {
                 id: 1,
                 slot: 0,
@@ -54,7 +54,7 @@ fn logits_of(name: &str) {
                 samples: true,
                 sampled_before: 0,
             };
-            let batch = Batch::new(&[row], &pages, model.rope(), model.dtype(), fused).unwrap();
+            let batch = Batch::new(&[row], &[], &pages, model.as_ref(), &kernels).unwrap();
             let mut tokens = case.prompt.clone();
             tokens.resize(batch.rows, 0);
             let tokens = Array::from_slice(&tokens, &[batch.rows as i32]);
@@ -77,8 +77,8 @@ fn dense_weights_in_shards_with_biases_yarn_and_an_output_of_their_own() {
     let name = "tiny-llama-dense";
     let cases = expected_of(name);
     for format in [WeightFormat::Auto, WeightFormat::AsStored] {
-        for chunk in [512, 13] {
-            let mut driver = Driver::new(load_named(name, format, CACHE), true);
+        for (chunk, reference) in [(512, false), (13, false), (13, true)] {
+            let mut driver = Driver::new(load_named(name, format, CACHE, reference), true);
             let who: Vec<usize> = cases.iter().map(|case| driver.add(&case.prompt, greedy())).collect();
             for (tokens, case) in driver.run(&who, chunk, NEW).iter().zip(&cases) {
                 assert_eq!(tokens, &case.tokens, "{} tokens, {format:?}", case.prompt.len());
@@ -90,17 +90,15 @@ fn dense_weights_in_shards_with_biases_yarn_and_an_output_of_their_own() {
 #[test]
 fn alone_with_every_weight_format() {
     for format in [WeightFormat::Auto, WeightFormat::AsStored, WeightFormat::Float32] {
-        let mut driver = Driver::new(load_tiny(format, CACHE), false);
-        for case in expected() {
-            let i = driver.add(&case.prompt, greedy());
-            assert_eq!(
-                driver.run(&[i], 512, NEW)[0],
-                case.tokens,
-                "{} tokens, {format:?}",
-                case.prompt.len()
-            );
-            let freed = std::mem::take(&mut driver.sequences[i].blocks);
-            driver.free.extend(freed);
+        for reference in [false, true] {
+            let mut driver = Driver::new(load_named("tiny-llama", format, CACHE, reference), false);
+            for case in expected() {
+                let i = driver.add(&case.prompt, greedy());
+                let tokens = driver.run(&[i], 512, NEW).remove(0);
+                assert_eq!(tokens, case.tokens, "{} tokens, {format:?}, {reference}", case.prompt.len());
+                let freed = std::mem::take(&mut driver.sequences[i].blocks);
+                driver.free.extend(freed);
+            }
         }
     }
 }
@@ -109,8 +107,9 @@ fn alone_with_every_weight_format() {
 fn all_together_on_scattered_pages_with_prompts_in_odd_chunks() {
     let cases = expected();
     for chunk in [512, 16, 7, 1] {
-        for scattered in [false, true] {
-            let mut driver = Driver::new(load_tiny(WeightFormat::Auto, CACHE), scattered);
+        for (scattered, reference) in [(false, false), (true, false), (false, true), (true, true)] {
+            let loaded = load_named("tiny-llama", WeightFormat::Auto, CACHE, reference);
+            let mut driver = Driver::new(loaded, scattered);
             let who: Vec<usize> = cases.iter().map(|case| driver.add(&case.prompt, greedy())).collect();
             for (tokens, case) in driver.run(&who, chunk, NEW).iter().zip(&cases) {
                 assert_eq!(tokens, &case.tokens, "{} tokens, chunks of {chunk}", case.prompt.len());
@@ -138,8 +137,13 @@ fn joining_while_others_decode() {
 
 #[test]
 fn a_shared_prefix_is_read_and_a_shared_block_is_copied() {
+    share_a_prefix(false);
+    share_a_prefix(true);
+}
+
+fn share_a_prefix(reference: bool) {
     let case = expected().pop().unwrap();
-    let mut driver = Driver::new(load_tiny(WeightFormat::Auto, CACHE), true);
+    let mut driver = Driver::new(load_named("tiny-llama", WeightFormat::Auto, CACHE, reference), true);
     let first = driver.add(&case.prompt, greedy());
     assert_eq!(driver.run(&[first], 64, NEW)[0], case.tokens);
     let size = driver.loaded.info.block_size as usize;

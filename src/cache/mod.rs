@@ -6,6 +6,8 @@
 
 pub mod file;
 pub mod hash;
+#[cfg(feature = "mlx")]
+pub mod host_pages;
 pub mod index;
 mod layout;
 mod manager;

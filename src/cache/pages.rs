@@ -1,12 +1,15 @@
-//! Page storage: every layer's keys and values, in MLX arrays.
+//! Page storage: every layer's keys and values, in MLX arrays, or in plain memory for kernels of ours.
 //!
-//! Promises: a write changes the pool in place and never copies it, as long as no evaluation that reads
+//! Promises, for arrays: a write changes the pool in place and never copies it, as long as no evaluation that reads
 //! the pool is still running when the write is evaluated (MLX writes into an input's memory only if
 //! nothing else holds it; this holds the pool by exactly one reference). Memory is taken as pages fill,
 //! on the CPU. What was never written reads as zeros.
 
 use mlx_rs::ops::{self, indexing};
 
+use std::sync::Arc;
+
+use super::host_pages::HostPool;
 use super::{BlockCopy, BlockId, PageLayout, contiguous};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype};
@@ -14,8 +17,15 @@ use crate::mlx::{Array, Dtype};
 /// The page pool of a model.
 pub struct Pages {
     layout: PageLayout,
-    /// A pool per layer, `[slots, head_dim]`.
-    layers: Vec<Array>,
+    store: Store,
+}
+
+/// A pool per layer.
+enum Store {
+    /// `[slots, head_dim]` each.
+    Arrays(Vec<Array>),
+    /// For our own CPU kernels, which read and write it themselves.
+    Host(Vec<Arc<HostPool>>),
 }
 
 /// Which of a layer's pages to read, and how.
@@ -37,9 +47,17 @@ pub enum Table {
 }
 
 impl Pages {
-    /// A pool of zeros.
+    /// Pools in plain memory.
     ///
-    /// Errors: `OutOfMemory`; `InvalidArgument` if it is larger than MLX can index.
+    /// Errors: `OutOfMemory`.
+    pub fn on_host(layout: PageLayout, layers: usize) -> Result<Pages> {
+        let pools = (0..layers).map(|_| HostPool::new(&layout).map(Arc::new)).collect::<Result<_>>()?;
+        Ok(Pages { layout, store: Store::Host(pools) })
+    }
+
+    /// Pools of zeros in arrays.
+    ///
+    /// Errors: `OutOfMemory`; `InvalidArgument` if they are larger than MLX can index.
     pub fn new(layout: PageLayout, layers: usize, dtype: Dtype, on_gpu: bool) -> Result<Pages> {
         let slots = i32::try_from(layout.slots())
             .map_err(|_| Error::argument(format!("a cache of {} blocks is too large", layout.num_blocks)))?;
@@ -50,7 +68,7 @@ impl Pages {
             crate::mlx::return_zero_pages(&pool, on_gpu);
             pools.push(pool);
         }
-        Ok(Pages { layout, layers: pools })
+        Ok(Pages { layout, store: Store::Arrays(pools) })
     }
 
     /// How the pools are laid out.
@@ -60,12 +78,26 @@ impl Pages {
 
     /// Bytes of all pools.
     pub fn bytes(&self) -> u64 {
-        self.layers.iter().map(|pool| pool.nbytes() as u64).sum()
+        match &self.store {
+            Store::Arrays(pools) => pools.iter().map(|pool| pool.nbytes() as u64).sum(),
+            Store::Host(pools) => pools.iter().map(|pool| pool.bytes()).sum(),
+        }
     }
 
-    /// The arrays a step changes, to evaluate with its result.
+    /// The arrays a step changes, to evaluate with its result. None for pools in plain memory.
     pub fn arrays(&self) -> &[Array] {
-        &self.layers
+        match &self.store {
+            Store::Arrays(pools) => pools,
+            Store::Host(_) => &[],
+        }
+    }
+
+    /// A layer's pool in plain memory.
+    pub fn host(&self, layer: usize) -> Result<&Arc<HostPool>> {
+        match &self.store {
+            Store::Host(pools) => pools.get(layer).ok_or_else(|| no_pages(layer)),
+            Store::Arrays(_) => Err(Error::internal("these pages are in arrays")),
+        }
     }
 
     /// The rows of the pool that the tokens at these `(position, block table)` go to, all heads of the
@@ -120,7 +152,7 @@ impl Pages {
         let pool = self.pool(layer)?;
         let updates = kv.reshape(&[-1, 1, self.layout.head_dim as i32])?;
         let written = indexing::scatter_single(pool, slots, updates, 0)?;
-        self.layers[layer] = written;
+        *self.pool_mut(layer)? = written;
         Ok(())
     }
 
@@ -157,7 +189,7 @@ impl Pages {
     }
 
     /// Copies whole blocks, in every layer. A copied block's slots past the tokens that matter are not
-    /// read before they are written.
+    /// read before they are written. Pools in plain memory are left to the step's kernels.
     pub fn copy_blocks(&mut self, copies: &[BlockCopy]) -> Result<()> {
         if copies.is_empty() {
             return Ok(());
@@ -175,7 +207,8 @@ impl Pages {
         };
         let (from, to) = (rows(&|copy| copy.from), rows(&|copy| copy.to));
         let (dim, width) = (layout.head_dim as i32, (layout.block_size * layout.head_dim) as i32);
-        for pool in &mut self.layers {
+        let Store::Arrays(pools) = &mut self.store else { return Ok(()) };
+        for pool in pools {
             let by_block = pool.reshape(&[-1, width])?;
             let moved = by_block.take_axis(&from, 0)?.reshape(&[-1, 1, width])?;
             let copied = indexing::scatter_single(&by_block, &to, moved, 0)?;
@@ -185,6 +218,17 @@ impl Pages {
     }
 
     fn pool(&self, layer: usize) -> Result<&Array> {
-        self.layers.get(layer).ok_or_else(|| Error::internal(format!("there are no pages for layer {layer}")))
+        self.arrays().get(layer).ok_or_else(|| no_pages(layer))
     }
+
+    fn pool_mut(&mut self, layer: usize) -> Result<&mut Array> {
+        match &mut self.store {
+            Store::Arrays(pools) => pools.get_mut(layer).ok_or_else(|| no_pages(layer)),
+            Store::Host(_) => Err(no_pages(layer)),
+        }
+    }
+}
+
+fn no_pages(layer: usize) -> Error {
+    Error::internal(format!("there are no pages for layer {layer}"))
 }

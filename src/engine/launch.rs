@@ -132,6 +132,7 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         cache_bytes: options.cache_bytes,
         max_context: options.max_context.map(|n| n as usize),
         weight_format: options.weight_format,
+        ..LoadOptions::default()
     };
     let loaded = model::load(&files, &load, &mut progress)?;
     let info = loaded.info;

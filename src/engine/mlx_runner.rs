@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::mlx::{self, Array, Device};
 use crate::model::Model;
 use crate::model::batch::Batch;
+use crate::model::layers::Kernels;
 use crate::sampling::{SamplingParams, device::sample};
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
 
@@ -30,6 +31,7 @@ pub struct MlxRunner {
     in_flight: VecDeque<InFlight>,
     shape: Shape,
     weight_bytes: u64,
+    kernels: Kernels,
     device: Device,
 }
 
@@ -59,22 +61,24 @@ impl MlxRunner {
     pub fn new(
         device: Device,
         model: Box<dyn Model>,
+        kernels: Kernels,
         layout: PageLayout,
         shape: Shape,
         weight_bytes: u64,
     ) -> Result<MlxRunner> {
         let (pages, last) = device.run(|| -> Result<_> {
-            let pages = Pages::new(layout, shape.layers, model.dtype(), device.is_gpu())?;
+            let pages = make_pages(layout, shape, model.as_ref(), &kernels)?;
             Ok((pages, no_tokens(shape.max_sequences)?))
         })?;
-        Ok(MlxRunner { model, pages, last, in_flight: VecDeque::new(), shape, weight_bytes, device })
+        let in_flight = VecDeque::new();
+        Ok(MlxRunner { model, pages, last, in_flight, shape, weight_bytes, kernels, device })
     }
 
     fn build(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<InFlight> {
         check(step, params, self.pages.layout(), self.shape)?;
         self.pages.copy_blocks(&step.copies)?;
-        let (model, fused) = (&self.model, self.device.is_gpu());
-        let batch = Batch::new(&step.rows, &self.pages, model.rope(), model.dtype(), fused)?;
+        let model = self.model.as_ref();
+        let batch = Batch::new(&step.rows, &step.copies, &self.pages, model, &self.kernels)?;
         let tokens = self.tokens(&step.rows, batch.rows)?;
         let hidden = model.forward(&tokens, &batch, &mut self.pages)?;
 
@@ -129,7 +133,8 @@ impl Runner for MlxRunner {
         mlx_rs::with_stream(&stream, || {
             let launched = self.build(step, params)?;
             // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it.
-            if let Some(last) = self.in_flight.back() {
+            // (Pages in plain memory have no such array.)
+            if let Some(last) = self.in_flight.back().filter(|_| !self.pages.arrays().is_empty()) {
                 last.result.eval()?;
             }
             let changed = [&launched.result, &self.last];
@@ -145,6 +150,7 @@ impl Runner for MlxRunner {
         };
         self.device.run(|| {
             step.result.eval()?;
+            self.kernels.check()?;
             if step.ids.is_empty() {
                 return Ok(Vec::new());
             }
@@ -157,9 +163,9 @@ impl Runner for MlxRunner {
     fn reset(&mut self) -> Result<()> {
         self.in_flight.clear();
         let layout = *self.pages.layout();
-        let (shape, model, device) = (self.shape, &self.model, &self.device);
-        (self.pages, self.last) = device.run(|| -> Result<_> {
-            let pages = Pages::new(layout, shape.layers, model.dtype(), device.is_gpu())?;
+        let (shape, model, kernels) = (self.shape, self.model.as_ref(), &self.kernels);
+        (self.pages, self.last) = self.device.run(|| -> Result<_> {
+            let pages = make_pages(layout, shape, model, kernels)?;
             Ok((pages, no_tokens(shape.max_sequences)?))
         })?;
         Ok(())
@@ -168,6 +174,14 @@ impl Runner for MlxRunner {
     fn memory(&self) -> MemoryUse {
         let peak = mlx_rs::memory::peak_memory().unwrap_or(0) as u64;
         MemoryUse { weights: self.weight_bytes, pages: self.pages.bytes(), peak }
+    }
+}
+
+fn make_pages(layout: PageLayout, shape: Shape, model: &dyn Model, kernels: &Kernels) -> Result<Pages> {
+    match kernels {
+        #[cfg(quire_host_op)]
+        Kernels::Host(_) => Pages::on_host(layout, shape.layers),
+        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu()),
     }
 }
 

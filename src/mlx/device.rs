@@ -18,7 +18,16 @@ impl Device {
     /// device is left alone: the host may use MLX too.
     pub fn best() -> Result<Device> {
         super::init()?;
-        let gpu = is_available(mlx_sys::mlx_device_type__MLX_GPU);
+        Self::of(is_available(mlx_sys::mlx_device_type__MLX_GPU))
+    }
+
+    /// The CPU, whatever else there is.
+    pub fn cpu() -> Result<Device> {
+        super::init()?;
+        Self::of(false)
+    }
+
+    fn of(gpu: bool) -> Result<Device> {
         let kind = if gpu { mlx_rs::Device::gpu() } else { mlx_rs::Device::cpu() };
         let stream = Stream::try_default_on_device(&kind)?;
         Ok(Device { stream, gpu, name: name(gpu) })

@@ -6,12 +6,16 @@
 
 mod array;
 mod device;
+#[cfg(quire_host_op)]
+mod host_op;
 mod memory;
 
 use mlx_rs::error::Exception;
 
 pub use array::{column, columns, from_bytes, from_f16_bits, from_u32, rows};
 pub use device::Device;
+#[cfg(quire_host_op)]
+pub use host_op::{Faults, Held, Inputs, host_op};
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
 
 use crate::error::{Error, Result, Status};

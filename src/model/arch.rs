@@ -40,17 +40,16 @@ impl Architecture {
         }
     }
 
-    /// Loads a model of this family. `fused` says whether MLX's fused kernels run the attention (GPU).
+    /// Loads a model of this family.
     #[cfg(feature = "mlx")]
     pub fn load(
         self,
         config: &ModelConfig,
         weights: &mut super::weights::Weights,
         tied: bool,
-        fused: bool,
     ) -> Result<Box<dyn Model>> {
         match self {
-            Architecture::Llama => Ok(Box::new(llama::Llama::load(config, weights, tied, fused)?)),
+            Architecture::Llama => Ok(Box::new(llama::Llama::load(config, weights, tied)?)),
         }
     }
 }
@@ -75,4 +74,7 @@ pub trait Model {
 
     /// The type it computes in, and its pages hold.
     fn dtype(&self) -> Dtype;
+
+    /// Whether its matrices are held as floats.
+    fn is_dense(&self) -> bool;
 }

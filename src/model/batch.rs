@@ -3,12 +3,13 @@
 
 use mlx_rs::ops;
 
-use super::layers::{Angles, Rope};
+use super::Model;
+use super::layers::{Angles, Kernels};
 use crate::cache::BlockId;
 use crate::cache::pages::{Pages, Table};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
-use crate::scheduler::Row;
+use crate::scheduler::{BlockCopy, Row};
 
 /// Queries attended to at a time where scores are held in memory (CPU): fewer of them below the
 /// diagonal are computed for nothing, and they stay in the cache.
@@ -21,16 +22,28 @@ const CPU_ROWS: usize = 16;
 pub struct Batch {
     /// Rows, with those that only fill up.
     pub rows: usize,
-    /// Where each row stands.
-    pub angles: Angles,
-    /// Where each row's keys and values go.
-    pub slots: Array,
-    /// Which rows attend to what; they cover the rows that matter, in order.
-    pub groups: Vec<Group>,
+    /// What attention needs to know.
+    pub plan: Plan,
     /// The rows whose logits are wanted, filled up by repetition: `[n]`. `None` if no row's are.
     pub outputs: Option<Array>,
     /// How many of `outputs` matter.
     pub wanted: usize,
+}
+
+/// A step's attention.
+pub enum Plan {
+    /// By MLX's operations.
+    Arrays {
+        /// Where each row stands.
+        angles: Angles,
+        /// Where each row's keys and values go.
+        slots: Array,
+        /// Which rows attend to what; they cover the rows that matter, in order.
+        groups: Vec<Group>,
+    },
+    /// By our own CPU kernel.
+    #[cfg(quire_host_op)]
+    Host(std::sync::Arc<crate::kernels::host::HostStep>),
 }
 
 /// Rows that attend together.
@@ -50,19 +63,60 @@ pub struct Group {
 }
 
 impl Batch {
-    /// Lays out a step's rows.
-    pub fn new(rows: &[Row], pages: &Pages, rope: &Rope, dtype: Dtype, fused: bool) -> Result<Batch> {
-        let spare = [pages.layout().spare_block()];
-        let mut tokens: Vec<(usize, &[BlockId])> = Vec::new();
+    /// Lays out a step's rows for a model. `copies` are block copies that kernels of ours make themselves.
+    pub fn new(
+        rows: &[Row],
+        copies: &[BlockCopy],
+        pages: &Pages,
+        model: &dyn Model,
+        kernels: &Kernels,
+    ) -> Result<Batch> {
         let mut outputs = Vec::new();
+        let mut tokens = 0;
+        for row in rows {
+            tokens += row.input_len();
+            if row.samples {
+                outputs.push(tokens as u32 - 1);
+            }
+        }
+        let wanted = outputs.len();
+        let mut padded = tokens;
+        if kernels.likes_full_rows(model.is_dense()) {
+            padded = fill_up(tokens);
+            if let Some(&first) = outputs.first() {
+                outputs.resize(fill_up(wanted), first);
+            }
+        }
+        Ok(Batch {
+            rows: padded,
+            plan: Plan::new(rows, copies, padded, pages, model, kernels)?,
+            outputs: (wanted > 0).then(|| Array::from_slice(&outputs, &[outputs.len() as i32])),
+            wanted,
+        })
+    }
+}
+
+impl Plan {
+    fn new(
+        rows: &[Row],
+        copies: &[BlockCopy],
+        padded: usize,
+        pages: &Pages,
+        model: &dyn Model,
+        kernels: &Kernels,
+    ) -> Result<Plan> {
+        let (rope, dtype) = (model.rope(), model.dtype());
+        #[cfg(quire_host_op)]
+        if let Kernels::Host(_) = kernels {
+            return Ok(Plan::host(rows, copies, model));
+        }
+        let _ = copies;
+        let spare = [pages.layout().spare_block()];
+        let mut tokens: Vec<(usize, &[BlockId])> = Vec::with_capacity(padded);
         for row in rows {
             let start = row.start as usize;
             tokens.extend((start..start + row.input_len()).map(|position| (position, &*row.blocks)));
-            if row.samples {
-                outputs.push(tokens.len() as u32 - 1);
-            }
         }
-        let padded = if fused { tokens.len() } else { fill_up(tokens.len()) };
         tokens.resize(padded, (0, &spare));
 
         let decode = rows.iter().take_while(|row| row.input_len() == 1).count();
@@ -72,24 +126,26 @@ impl Batch {
             groups.push(many(singles, pages, dtype)?);
         }
         for row in chunks {
-            one(row, pages, dtype, fused, &mut groups)?;
-        }
-
-        let wanted = outputs.len();
-        if let Some(&first) = outputs.first()
-            && !fused
-        {
-            outputs.resize(fill_up(wanted), first);
+            one(row, pages, dtype, kernels.on_gpu(), &mut groups)?;
         }
         let positions: Vec<u32> = tokens.iter().map(|(position, _)| *position as u32).collect();
-        Ok(Batch {
-            rows: padded,
-            angles: rope.angles(&positions),
-            slots: pages.slots(tokens.into_iter())?,
-            groups,
-            outputs: (wanted > 0).then(|| Array::from_slice(&outputs, &[outputs.len() as i32])),
-            wanted,
-        })
+        Ok(Plan::Arrays { angles: rope.angles(&positions), slots: pages.slots(tokens.into_iter())?, groups })
+    }
+
+    #[cfg(quire_host_op)]
+    fn host(rows: &[Row], copies: &[BlockCopy], model: &dyn Model) -> Plan {
+        use crate::kernels::host::{HostRow, HostStep};
+
+        let mut positions = Vec::new();
+        let mut own = Vec::with_capacity(rows.len());
+        for row in rows {
+            let first = positions.len();
+            positions.extend(row.start..row.start + row.input_len() as u32);
+            let (tokens, start) = (first..positions.len(), row.start as usize);
+            own.push(HostRow { tokens, start, blocks: row.blocks.clone() });
+        }
+        let (cos, sin) = model.rope().tables(&positions);
+        Plan::Host(std::sync::Arc::new(HostStep { rows: own, copies: copies.to_vec(), cos, sin }))
     }
 }
 

@@ -56,6 +56,7 @@ mod forward {
         output: Matrix,
         rope: Rope,
         dtype: Dtype,
+        dense: bool,
     }
 
     struct Layer {
@@ -66,8 +67,9 @@ mod forward {
     }
 
     impl Llama {
-        /// Loads it. `fused` says whether MLX's fused kernels run the attention (GPU).
-        pub fn load(config: &ModelConfig, weights: &mut Weights, tied: bool, fused: bool) -> Result<Llama> {
+        /// Loads it.
+        pub fn load(config: &ModelConfig, weights: &mut Weights, tied: bool) -> Result<Llama> {
+            let kernels = weights.kernels().clone();
             let embedding = weights.embedding("model.embed_tokens")?;
             let mut layers = Vec::with_capacity(config.layers);
             for layer in 0..config.layers {
@@ -79,9 +81,9 @@ mod forward {
                 let down = weights.linear(&[at("mlp.down_proj")])?;
                 layers.push(Layer {
                     input_norm: weights.norm(&at("input_layernorm"), config.rms_norm_eps)?,
-                    attention: Attention::new(config, layer, qkv, output, fused),
+                    attention: Attention::new(config, layer, qkv, output, &kernels),
                     mlp_norm: weights.norm(&at("post_attention_layernorm"), config.rms_norm_eps)?,
-                    mlp: GatedMlp::new(gate_up, down),
+                    mlp: GatedMlp::new(gate_up, down, &kernels),
                 });
             }
             let output = if tied { embedding.matrix().clone() } else { weights.output("lm_head")? };
@@ -91,8 +93,9 @@ mod forward {
                 layers,
                 norm: weights.norm("model.norm", config.rms_norm_eps)?,
                 output,
-                rope: Rope::new(config, factors.as_deref(), fused),
+                rope: Rope::new(config, factors.as_deref(), &kernels),
                 dtype: weights.dtype(),
+                dense: weights.is_dense(),
             })
         }
     }
@@ -119,6 +122,10 @@ mod forward {
 
         fn dtype(&self) -> Dtype {
             self.dtype
+        }
+
+        fn is_dense(&self) -> bool {
+            self.dense
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// How weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightFormat {
-    /// On a GPU as stored. On a CPU as 32-bit floats if that takes at most a quarter of its memory, else
-    /// as stored: MLX's quantized products run without SIMD there.
+    /// As stored, on a GPU and where our own kernels multiply such weights on a CPU. Else as 32-bit floats,
+    /// if those take at most a quarter of memory: MLX's quantized products run without SIMD on a CPU.
     #[default]
     Auto,
     /// As stored; on a CPU with scales and activations as 32-bit floats, since half precision is far
@@ -38,6 +38,9 @@ pub struct LoadOptions {
     pub max_context: Option<usize>,
     /// How weights are held.
     pub weight_format: WeightFormat,
+    /// Whether to run MLX's elementary operations in place of our own kernels: slower, and what those are
+    /// checked against.
+    pub reference: bool,
 }
 
 impl Default for LoadOptions {
@@ -48,6 +51,7 @@ impl Default for LoadOptions {
             cache_bytes: None,
             max_context: None,
             weight_format: WeightFormat::Auto,
+            reference: false,
         }
     }
 }
@@ -118,6 +122,7 @@ fn run_on(
     info: &mut ModelInfo,
     progress: Progress<'_>,
 ) -> Result<Box<dyn Runner>> {
+    use super::layers::Kernels;
     use super::weights::Weights;
     use crate::engine::mlx_runner::{MlxRunner, Shape};
     use crate::mlx::{Device, Dtype};
@@ -130,9 +135,10 @@ fn run_on(
         mlx_rs::memory::set_cache_limit(CPU_CACHE)?;
     }
     let stream = device.stream();
+    let kernels = Kernels::best(gpu, options.reference);
     let (model, held) = mlx_rs::with_stream(&stream, || -> Result<_> {
-        let mut weights = Weights::open(checkpoint, options.weight_format, gpu, progress)?;
-        let model = config.architecture.load(config, &mut weights, checkpoint.manifest.tied, gpu)?;
+        let mut weights = Weights::open(checkpoint, options.weight_format, &kernels, progress)?;
+        let model = config.architecture.load(config, &mut weights, checkpoint.manifest.tied)?;
         info.quantization = weights.describe();
         if info.quantization_bits == 0 {
             info.quantization_bits = weights.stored_bits();
@@ -155,7 +161,7 @@ fn run_on(
     info.device = device.name().to_owned();
     let (max_sequences, vocab_size) = (options.max_sequences, config.vocab_size);
     let shape = Shape { max_sequences, vocab_size, layers: config.layers };
-    Ok(Box::new(MlxRunner::new(device, model, layout, shape, held)?))
+    Ok(Box::new(MlxRunner::new(device, model, kernels, layout, shape, held)?))
 }
 
 /// Freed memory that MLX keeps for the next step on a CPU, in bytes.

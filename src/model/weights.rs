@@ -14,7 +14,7 @@ use super::checkpoint::Checkpoint;
 use super::from_gguf;
 use super::gguf::GgufType;
 use super::gguf::unpack::{Unpacked, unpack};
-use super::layers::{Embedding, Linear, Matrix, RmsNorm};
+use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm};
 use super::load::{Progress, WeightFormat};
 use super::tensors::{ElementType, TensorInfo};
 use crate::error::{Error, Result, Status};
@@ -29,6 +29,7 @@ pub struct Weights<'a> {
     files: Vec<File>,
     /// Types of a GGUF file's tensors, by their `safetensors` names.
     kinds: BTreeMap<String, GgufType>,
+    kernels: Kernels,
     dense: bool,
     dtype: Dtype,
     progress: Progress<'a>,
@@ -42,7 +43,7 @@ impl<'a> Weights<'a> {
     pub fn open(
         checkpoint: &'a Checkpoint,
         format: WeightFormat,
-        on_gpu: bool,
+        kernels: &Kernels,
         progress: Progress<'a>,
     ) -> Result<Weights<'a>> {
         let manifest = &checkpoint.manifest;
@@ -51,11 +52,13 @@ impl<'a> Weights<'a> {
             let file = File::open(path);
             files.push(file.map_err(|e| Error::new(Status::Io, format!("{}: {e}", path.display())))?);
         }
+        let on_gpu = kernels.on_gpu();
+        let packed = !manifest.quantized.is_empty() && manifest.quantized.values().all(|&p| kernels.take(p));
         let fits = || mlx::host_memory().is_none_or(|all| manifest.elements * 4 <= all / 4);
         let dense = match format {
             WeightFormat::Float32 => true,
             WeightFormat::AsStored => false,
-            WeightFormat::Auto => !on_gpu && fits(),
+            WeightFormat::Auto => !on_gpu && !packed && fits(),
         };
         let dtype = if on_gpu && format != WeightFormat::Float32 {
             stored_dtype(checkpoint)?
@@ -64,7 +67,18 @@ impl<'a> Weights<'a> {
         };
         let tensors = checkpoint.gguf.iter().flat_map(|gguf| gguf.tensors());
         let kinds = tensors.map(|t| (from_gguf::checkpoint_name(&t.name), t.kind)).collect();
-        Ok(Weights { checkpoint, files, kinds, dense, dtype, progress, read: 0, held: 0 })
+        let kernels = kernels.clone();
+        Ok(Weights { checkpoint, files, kinds, kernels, dense, dtype, progress, read: 0, held: 0 })
+    }
+
+    /// What computes the model's parts.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Whether matrices are held as floats.
+    pub fn is_dense(&self) -> bool {
+        self.dense || self.checkpoint.manifest.quantized.is_empty()
     }
 
     /// The type the model computes in.
@@ -97,7 +111,7 @@ impl<'a> Weights<'a> {
 
     /// An RMS norm; `module` is its name.
     pub fn norm(&mut self, module: &str, eps: f32) -> Result<RmsNorm> {
-        Ok(RmsNorm::new(self.vector(&format!("{module}.weight"))?, eps))
+        RmsNorm::new(self.vector(&format!("{module}.weight"))?, eps, &self.kernels)
     }
 
     /// A vector, in the type the model computes in.
@@ -119,14 +133,14 @@ impl<'a> Weights<'a> {
 
     /// The token embedding.
     pub fn embedding(&mut self, module: &str) -> Result<Embedding> {
-        let matrix = self.matrix(module)?;
+        let matrix = self.matrix(module)?.with_kernels(&self.kernels)?;
         self.keep(matrix.arrays())?;
-        Ok(Embedding::new(matrix))
+        Ok(Embedding::new(matrix, self.dtype))
     }
 
     /// A matrix alone.
     pub fn output(&mut self, module: &str) -> Result<Matrix> {
-        let matrix = self.matrix(module)?;
+        let matrix = self.matrix(module)?.with_kernels(&self.kernels)?;
         self.keep(matrix.arrays())?;
         Ok(matrix)
     }
@@ -147,7 +161,7 @@ impl<'a> Weights<'a> {
             n if n == modules.len() => Some(ops::concatenate(&biases, 0)?),
             _ => return Err(Error::internal(format!("of {modules:?} only some have a bias"))),
         };
-        let linear = Linear::new(parts, bias)?;
+        let linear = Linear::new(parts, bias, &self.kernels)?;
         self.keep(linear.arrays())?;
         Ok(linear)
     }
@@ -180,7 +194,7 @@ impl<'a> Weights<'a> {
             let (group_size, bits) = (params.group_size as i32, params.bits as i32);
             return Matrix::dense(ops::dequantize(weight, scales, &biases, group_size, bits)?);
         }
-        Ok(Matrix::Quantized { weight, scales, biases, params })
+        Ok(Matrix::quantized(weight, scales, biases, params))
     }
 
     /// A tensor as stored.

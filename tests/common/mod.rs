@@ -42,14 +42,16 @@ pub fn expected() -> Vec<Case> {
 
 /// `tiny-llama`, ready to run.
 pub fn load_tiny(weight_format: WeightFormat, cache_bytes: u64) -> Loaded {
-    load_named("tiny-llama", weight_format, cache_bytes)
+    load_named("tiny-llama", weight_format, cache_bytes, false)
 }
 
-pub fn load_named(name: &str, weight_format: WeightFormat, cache_bytes: u64) -> Loaded {
+/// A model of tests/data; on MLX's elementary operations if `reference`.
+pub fn load_named(name: &str, weight_format: WeightFormat, cache_bytes: u64, reference: bool) -> Loaded {
     let options = LoadOptions {
         max_sequences: 16,
         cache_bytes: Some(cache_bytes),
         weight_format,
+        reference,
         ..LoadOptions::default()
     };
     let files = locate(tiny(name).to_str().unwrap()).unwrap();

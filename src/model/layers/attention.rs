@@ -3,12 +3,12 @@
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
-use super::{Linear, Rope};
+use super::{Kernels, Linear, Rope};
 use crate::cache::pages::Pages;
 use crate::error::{Error, Result};
 use crate::mlx::Array;
 use crate::model::ModelConfig;
-use crate::model::batch::{Batch, Group};
+use crate::model::batch::{Batch, Group, Plan};
 
 /// Grouped-query attention: `heads / kv_heads` query heads share a key and a value head.
 pub struct Attention {
@@ -18,15 +18,20 @@ pub struct Attention {
     heads: i32,
     kv_heads: i32,
     dim: i32,
-    /// Whether MLX's fused kernel does it (GPU), or matrix products over all of a group's rows.
-    fused: bool,
+    kernels: Kernels,
 }
 
 impl Attention {
     /// `qkv` gives all query heads, then key heads, then value heads.
-    pub fn new(config: &ModelConfig, layer: usize, qkv: Linear, output: Linear, fused: bool) -> Attention {
+    pub fn new(
+        config: &ModelConfig,
+        layer: usize,
+        qkv: Linear,
+        output: Linear,
+        kernels: &Kernels,
+    ) -> Attention {
         let (heads, kv_heads, dim) = (config.heads as i32, config.kv_heads as i32, config.head_dim as i32);
-        Attention { qkv, output, layer, heads, kv_heads, dim, fused }
+        Attention { qkv, output, layer, heads, kv_heads, dim, kernels: kernels.clone() }
     }
 
     /// `residual + attention(x)`, all `[rows, hidden]`. Writes the rows' keys and values first.
@@ -39,38 +44,72 @@ impl Attention {
         pages: &mut Pages,
     ) -> Result<Array> {
         let qkv = self.qkv.forward(x)?;
-        let (queries, kv) = rope.rotate(&qkv, &batch.angles, x.dtype())?;
-        pages.write(self.layer, &kv, &batch.slots)?;
-        let mixed = match batch.groups.as_slice() {
-            [group] if group.rows as usize == batch.rows => self.attend(&queries, group, pages)?,
-            groups => {
-                let mut ends: Vec<i32> = Vec::with_capacity(groups.len());
-                for group in groups {
-                    ends.push(ends.last().unwrap_or(&0) + group.rows);
-                }
-                // One part more than groups where rows only fill up; they need no attention.
-                let filled = batch.rows as i32 - ends.last().copied().unwrap_or(0);
-                if filled == 0 {
-                    ends.pop();
-                }
-                let parts = queries.split_at_indices(&ends, 0)?;
-                let mut mixed = Vec::with_capacity(parts.len());
-                for (group, queries) in groups.iter().zip(&parts) {
-                    mixed.push(self.attend(queries, group, pages)?);
-                }
-                if filled > 0 {
-                    mixed.push(ops::zeros_dtype(&[filled, self.heads * self.dim], x.dtype())?);
-                }
-                ops::concatenate(&mixed, 0)?
+        let mixed = match &batch.plan {
+            Plan::Arrays { angles, slots, groups } => {
+                let (queries, kv) = rope.rotate(&qkv, angles, x.dtype())?;
+                pages.write(self.layer, &kv, slots)?;
+                self.attend_all(&queries, groups, batch.rows as i32, pages)?
             }
+            #[cfg(quire_host_op)]
+            Plan::Host(step) => self.host(&qkv, pages, step)?,
         };
         self.output.forward_onto(&mixed, residual)
+    }
+
+    /// By our own kernel, which writes and reads the pages itself.
+    #[cfg(quire_host_op)]
+    fn host(
+        &self,
+        qkv: &Array,
+        pages: &Pages,
+        step: &std::sync::Arc<crate::kernels::host::HostStep>,
+    ) -> Result<Array> {
+        let Kernels::Host(kernels) = &self.kernels else {
+            return Err(Error::internal("a step was laid out for other kernels"));
+        };
+        let shape = crate::kernels::cpu::AttentionShape {
+            heads: self.heads as usize,
+            kv_heads: self.kv_heads as usize,
+            head_dim: self.dim as usize,
+            rope_dims: self.dim as usize,
+            block_size: pages.layout().block_size,
+            scale: (self.dim as f32).powf(-0.5),
+        };
+        kernels.attention(qkv, shape, pages.host(self.layer)?, step)
+    }
+
+    /// All groups' queries `[rows, heads, dim]`, and those of rows that only fill up, to
+    /// `[rows, heads * dim]`.
+    fn attend_all(&self, queries: &Array, groups: &[Group], rows: i32, pages: &Pages) -> Result<Array> {
+        if let [group] = groups
+            && group.rows == rows
+        {
+            return self.attend(queries, group, pages);
+        }
+        let mut ends: Vec<i32> = Vec::with_capacity(groups.len());
+        for group in groups {
+            ends.push(ends.last().unwrap_or(&0) + group.rows);
+        }
+        // One part more than groups where rows only fill up; they need no attention.
+        let filled = rows - ends.last().copied().unwrap_or(0);
+        if filled == 0 {
+            ends.pop();
+        }
+        let parts = queries.split_at_indices(&ends, 0)?;
+        let mut mixed = Vec::with_capacity(parts.len());
+        for (group, queries) in groups.iter().zip(&parts) {
+            mixed.push(self.attend(queries, group, pages)?);
+        }
+        if filled > 0 {
+            mixed.push(ops::zeros_dtype(&[filled, self.heads * self.dim], queries.dtype())?);
+        }
+        Ok(ops::concatenate(&mixed, 0)?)
     }
 
     /// A group's queries `[rows, heads, dim]` to `[rows, heads * dim]`.
     fn attend(&self, queries: &Array, group: &Group, pages: &Pages) -> Result<Array> {
         let (keys, values) = pages.read(self.layer, &group.table)?;
-        match (group.sequences > 1, self.fused) {
+        match (group.sequences > 1, self.kernels.on_gpu()) {
             (true, true) => {
                 let q = queries.reshape(&[group.rows, self.heads, 1, self.dim])?;
                 self.kernel(&q, &keys, &values, group)?.reshape(&[group.rows, -1]).map_err(Error::from)

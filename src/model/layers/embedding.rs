@@ -7,22 +7,18 @@ use crate::mlx::{Array, Dtype};
 /// A row per token.
 pub struct Embedding {
     matrix: Matrix,
+    dtype: Dtype,
 }
 
 impl Embedding {
-    /// From `[vocab, hidden]`.
-    pub fn new(matrix: Matrix) -> Embedding {
-        Embedding { matrix }
+    /// From `[vocab, hidden]`, and the type the model computes in.
+    pub fn new(matrix: Matrix, dtype: Dtype) -> Embedding {
+        Embedding { matrix, dtype }
     }
 
     /// Tokens `[rows]` to `[rows, hidden]`.
     pub fn forward(&self, tokens: &Array) -> Result<Array> {
-        self.matrix.take_rows(tokens)
-    }
-
-    /// The type of what comes out, which is what the model computes in.
-    pub fn dtype(&self) -> Dtype {
-        self.matrix.dtype()
+        Ok(self.matrix.take_rows(tokens)?.as_dtype(self.dtype)?)
     }
 
     /// Its matrix, for an output projection tied to it.

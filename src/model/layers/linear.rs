@@ -6,6 +6,10 @@ use crate::error::Result;
 use crate::mlx::{Array, Dtype};
 use crate::model::QuantParams;
 
+use super::Kernels;
+#[cfg(quire_host_op)]
+use crate::kernels::host::{HostKernels, HostMatrix};
+
 /// A weight matrix `[rows, columns]`.
 #[derive(Clone)]
 pub enum Matrix {
@@ -26,6 +30,9 @@ pub enum Matrix {
         biases: Array,
         /// How it is packed.
         params: QuantParams,
+        /// The kernels that multiply it, and the same memory as they want it; else MLX's.
+        #[cfg(quire_host_op)]
+        host: Option<(HostKernels, HostMatrix)>,
     },
 }
 
@@ -36,11 +43,42 @@ impl Matrix {
         Ok(Matrix::Dense { weight, transposed })
     }
 
+    /// From packed elements, scales and biases.
+    pub fn quantized(weight: Array, scales: Array, biases: Array, params: QuantParams) -> Matrix {
+        Matrix::Quantized {
+            weight,
+            scales,
+            biases,
+            params,
+            #[cfg(quire_host_op)]
+            host: None,
+        }
+    }
+
+    /// The same, multiplied by our own kernels if they take it. Evaluates it then.
+    pub fn with_kernels(self, kernels: &Kernels) -> Result<Matrix> {
+        #[cfg(quire_host_op)]
+        if let (Kernels::Host(host), Matrix::Quantized { weight, scales, biases, params, .. }) =
+            (kernels, &self)
+            && HostKernels::take(*params)
+        {
+            let matrix = HostMatrix::new(weight, scales, biases, *params)?;
+            let [weight, scales, biases] = [weight, scales, biases].map(Array::clone);
+            let host = Some((host.clone(), matrix));
+            return Ok(Matrix::Quantized { weight, scales, biases, params: *params, host });
+        }
+        #[cfg(not(quire_host_op))]
+        let _ = kernels;
+        Ok(self)
+    }
+
     /// `x` `[n, columns]` times the transpose: `[n, rows]`.
     pub fn multiply(&self, x: &Array) -> Result<Array> {
         Ok(match self {
+            #[cfg(quire_host_op)]
+            Matrix::Quantized { host: Some((kernels, matrix)), .. } => kernels.multiply(x, matrix, None)?,
             Matrix::Dense { transposed, .. } => ops::matmul(x, transposed)?,
-            Matrix::Quantized { weight, scales, biases, params } => ops::quantized_matmul(
+            Matrix::Quantized { weight, scales, biases, params, .. } => ops::quantized_matmul(
                 x,
                 weight,
                 scales,
@@ -55,6 +93,10 @@ impl Matrix {
     /// `c + x W^T`, with `c` `[n, rows]` or `[rows]`.
     pub fn multiply_add(&self, x: &Array, c: &Array) -> Result<Array> {
         Ok(match self {
+            #[cfg(quire_host_op)]
+            Matrix::Quantized { host: Some((kernels, matrix)), .. } if c.ndim() == 2 => {
+                kernels.multiply(x, matrix, Some(c))?
+            }
             Matrix::Dense { transposed, .. } => ops::addmm(c, x, transposed, None, None)?,
             Matrix::Quantized { .. } => ops::add(self.multiply(x)?, c)?,
         })
@@ -64,7 +106,9 @@ impl Matrix {
     pub fn take_rows(&self, indices: &Array) -> Result<Array> {
         Ok(match self {
             Matrix::Dense { weight, .. } => weight.take_axis(indices, 0)?,
-            Matrix::Quantized { weight, scales, biases, params } => {
+            #[cfg(quire_host_op)]
+            Matrix::Quantized { host: Some((kernels, matrix)), .. } => kernels.take_rows(indices, matrix)?,
+            Matrix::Quantized { weight, scales, biases, params, .. } => {
                 let [weight, scales, biases] =
                     [weight, scales, biases].map(|part| part.take_axis(indices, 0));
                 ops::dequantize(weight?, scales?, &biases?, params.group_size as i32, params.bits as i32)?
@@ -113,7 +157,7 @@ impl Matrix {
                 let part = |which: usize| below(&move |m| m.arrays().get(which).map(|&a| a.clone()));
                 Ok(match (part(0)?, part(1)?, part(2)?) {
                     (Some(weight), Some(scales), Some(biases)) => {
-                        Some(Matrix::Quantized { weight, scales, biases, params: *params })
+                        Some(Matrix::quantized(weight, scales, biases, *params))
                     }
                     _ => None,
                 })
@@ -132,7 +176,7 @@ pub struct Linear {
 impl Linear {
     /// One layer computing what `parts`, fed the same input, compute one after the other. `bias` is for
     /// all of them.
-    pub fn new(parts: Vec<Matrix>, bias: Option<Array>) -> Result<Linear> {
+    pub fn new(parts: Vec<Matrix>, bias: Option<Array>, kernels: &Kernels) -> Result<Linear> {
         let parts = match parts.len() {
             1 => parts,
             _ => match Matrix::stack(&parts)? {
@@ -140,6 +184,7 @@ impl Linear {
                 None => parts,
             },
         };
+        let parts = parts.into_iter().map(|part| part.with_kernels(kernels)).collect::<Result<_>>()?;
         Ok(Linear { parts, bias })
     }
 

@@ -2,7 +2,7 @@
 
 use mlx_rs::ops;
 
-use super::Linear;
+use super::{Kernels, Linear};
 use crate::error::Result;
 use crate::mlx::Array;
 
@@ -10,17 +10,23 @@ use crate::mlx::Array;
 pub struct GatedMlp {
     gate_up: Linear,
     down: Linear,
+    #[cfg_attr(not(quire_host_op), expect(dead_code, reason = "only our own kernels are asked for"))]
+    kernels: Kernels,
 }
 
 impl GatedMlp {
     /// `gate_up` gives the gate's outputs, then `up`'s.
-    pub fn new(gate_up: Linear, down: Linear) -> GatedMlp {
-        GatedMlp { gate_up, down }
+    pub fn new(gate_up: Linear, down: Linear, kernels: &Kernels) -> GatedMlp {
+        GatedMlp { gate_up, down, kernels: kernels.clone() }
     }
 
     /// `residual + mlp(x)`, all `[rows, hidden]`.
     pub fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
         let both = self.gate_up.forward(x)?;
+        #[cfg(quire_host_op)]
+        if let Kernels::Host(host) = &self.kernels {
+            return self.down.forward_onto(&host.swiglu(&both)?, residual);
+        }
         let [gate, up]: [Array; 2] = super::split(&both, 2)?;
         let gate = ops::multiply(ops::sigmoid(&gate)?, &gate)?;
         self.down.forward_onto(&ops::multiply(&gate, &up)?, residual)

@@ -15,6 +15,68 @@ pub use mlp::GatedMlp;
 pub use norm::RmsNorm;
 pub use rope::{Angles, Rope};
 
+/// What computes a model's parts, where there is a choice.
+#[derive(Clone)]
+pub enum Kernels {
+    /// MLX's fused kernels: on a GPU.
+    Fused,
+    /// MLX's elementary operations: on a CPU. The reference for the others.
+    Elementary,
+    /// Our own kernels, inside MLX's graph: on a CPU.
+    #[cfg(quire_host_op)]
+    Host(crate::kernels::host::HostKernels),
+}
+
+impl Kernels {
+    /// The best for a device; elementary operations if `reference` asks for them.
+    pub fn best(on_gpu: bool, reference: bool) -> Kernels {
+        match (on_gpu, reference) {
+            (true, _) => Kernels::Fused,
+            (false, true) => Kernels::Elementary,
+            #[cfg(quire_host_op)]
+            (false, false) => Kernels::Host(crate::kernels::host::HostKernels::new()),
+            #[cfg(not(quire_host_op))]
+            (false, false) => Kernels::Elementary,
+        }
+    }
+
+    /// Whether they run on a GPU.
+    pub fn on_gpu(&self) -> bool {
+        matches!(self, Kernels::Fused)
+    }
+
+    /// Whether rows should come in multiples of 16, since BLAS multiplies them.
+    pub(super) fn likes_full_rows(&self, dense: bool) -> bool {
+        match self {
+            Kernels::Fused => false,
+            Kernels::Elementary => true,
+            #[cfg(quire_host_op)]
+            Kernels::Host(_) => dense,
+        }
+    }
+
+    /// Whether quantized weights like these are multiplied as fast as a CPU can.
+    pub(super) fn take(&self, params: super::QuantParams) -> bool {
+        match self {
+            #[cfg(quire_host_op)]
+            Kernels::Host(_) => crate::kernels::host::HostKernels::take(params),
+            _ => {
+                let _ = params;
+                false
+            }
+        }
+    }
+
+    /// An error if a kernel of ours failed since the last call.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            #[cfg(quire_host_op)]
+            Kernels::Host(host) => host.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
 use crate::error::{Error, Result};
 use crate::mlx::Array;
 

@@ -2,6 +2,7 @@
 
 use mlx_rs::ops;
 
+use super::Kernels;
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
 use crate::model::{ModelConfig, RopeConfig};
@@ -42,7 +43,7 @@ pub enum Angles {
 
 impl Rope {
     /// For a model; `factors` is the checkpoint's own tensor, if it has one.
-    pub fn new(config: &ModelConfig, factors: Option<&[f32]>, fused: bool) -> Rope {
+    pub fn new(config: &ModelConfig, factors: Option<&[f32]>, kernels: &Kernels) -> Rope {
         let rope: &RopeConfig = &config.rope;
         let inverse_frequencies = rope.inverse_frequencies(config.head_dim, factors);
         let periods: Vec<f32> = inverse_frequencies.iter().map(|f| (1.0 / f) as f32).collect();
@@ -51,8 +52,21 @@ impl Rope {
             magnitude: rope.magnitude(),
             shape: Heads { queries: config.heads, keys: config.kv_heads, dim: config.head_dim },
             inverse_frequencies,
-            fused,
+            fused: kernels.on_gpu(),
         }
+    }
+
+    /// Cosines and sines of the rotation at these positions, each `[positions, head_dim / 2]`.
+    pub fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        let angles = positions
+            .iter()
+            .flat_map(|&position| self.inverse_frequencies.iter().map(move |f| f64::from(position) * f));
+        angles
+            .map(|angle| {
+                let (sin, cos) = angle.sin_cos();
+                ((cos * self.magnitude) as f32, (sin * self.magnitude) as f32)
+            })
+            .unzip()
     }
 
     /// The angles of rows at these positions.

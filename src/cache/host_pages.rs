@@ -1,0 +1,119 @@
+//! Page storage for CPU kernels: a layer's keys and values in plain memory.
+//!
+//! Promises: zeros until written, and memory is taken as pages fill; running out of memory is an error.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+
+use super::{BlockCopy, PageLayout};
+use crate::error::{Error, Result, Status};
+
+/// One layer's pool: blocks one after the other, keys apart from values. What a block looks like inside is
+/// the kernels' business.
+pub struct HostPool {
+    keys: Zeroed,
+    values: Zeroed,
+    /// Floats a block takes, of keys or of values.
+    span: usize,
+}
+
+impl HostPool {
+    /// A pool of zeros.
+    ///
+    /// Errors: `OutOfMemory`.
+    pub fn new(layout: &PageLayout) -> Result<HostPool> {
+        let span = layout.kv_heads * layout.head_dim * layout.block_size;
+        let len = span * layout.total_blocks();
+        Ok(HostPool { keys: Zeroed::new(len)?, values: Zeroed::new(len)?, span })
+    }
+
+    /// Bytes it takes when full.
+    pub fn bytes(&self) -> u64 {
+        2 * (self.keys.len * size_of::<f32>()) as u64
+    }
+
+    /// Keys and values, to read and write.
+    ///
+    /// # Safety
+    /// No other use of them lives: operations of one CPU stream follow each other.
+    #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
+    pub unsafe fn parts(&self) -> (&mut [f32], &mut [f32]) {
+        // SAFETY: by the caller.
+        unsafe { (self.keys.slice(), self.values.slice()) }
+    }
+
+    /// Copies whole blocks.
+    ///
+    /// # Safety
+    /// As [`HostPool::parts`].
+    pub unsafe fn copy_blocks(&self, copies: &[BlockCopy]) {
+        // SAFETY: by the caller.
+        let (keys, values) = unsafe { self.parts() };
+        for copy in copies {
+            let from = copy.from as usize * self.span;
+            for pool in [&mut *keys, &mut *values] {
+                pool.copy_within(from..from + self.span, copy.to as usize * self.span);
+            }
+        }
+    }
+}
+
+/// Floats that were zeros when allocated.
+struct Zeroed {
+    pointer: *mut f32,
+    len: usize,
+}
+
+// SAFETY: it owns its memory; who reads and writes it is the business of `slice`'s callers.
+unsafe impl Send for Zeroed {}
+// SAFETY: as above.
+unsafe impl Sync for Zeroed {}
+
+impl Zeroed {
+    fn new(len: usize) -> Result<Zeroed> {
+        let refused =
+            || Error::new(Status::OutOfMemory, format!("no memory for {len} numbers of a page pool"));
+        let layout = Layout::array::<f32>(len.max(1)).map_err(|_| refused())?;
+        // SAFETY: the layout has a size above zero.
+        let pointer = unsafe { alloc_zeroed(layout) }.cast::<f32>();
+        if pointer.is_null() { Err(refused()) } else { Ok(Zeroed { pointer, len }) }
+    }
+
+    /// # Safety
+    /// No other slice of it lives.
+    #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
+    unsafe fn slice(&self) -> &mut [f32] {
+        // SAFETY: the memory has `len` floats; by the caller nobody else uses them.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer, self.len) }
+    }
+}
+
+impl Drop for Zeroed {
+    fn drop(&mut self) {
+        if let Ok(layout) = Layout::array::<f32>(self.len.max(1)) {
+            // SAFETY: allocated in `new` with this layout.
+            unsafe { dealloc(self.pointer.cast(), layout) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_copied_and_the_impossible_is_refused() {
+        let layout = PageLayout { kv_heads: 1, num_blocks: 2, block_size: 2, head_dim: 2 };
+        let pool = HostPool::new(&layout).unwrap();
+        assert_eq!(pool.bytes(), 2 * 3 * 4 * 4);
+        // SAFETY: one thread, one slice at a time.
+        unsafe {
+            pool.parts().0[..4].fill(1.0);
+            pool.parts().1[3] = 2.0;
+            pool.copy_blocks(&[BlockCopy { from: 0, to: 2, tokens: 1 }]);
+            assert_eq!(pool.parts().0, [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+            assert_eq!(pool.parts().1[8..], [0.0, 0.0, 0.0, 2.0]);
+        }
+        let huge = PageLayout { num_blocks: 1 << 50, ..layout };
+        assert_eq!(HostPool::new(&huge).err().map(|e| e.status()), Some(Status::OutOfMemory));
+    }
+}

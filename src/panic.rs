@@ -32,7 +32,10 @@ fn install_hook() {
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> String {
-    let said = info.payload_as_str().unwrap_or("(no message)");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let said =
+        text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)");
     match info.location() {
         Some(at) => format!("{said} at {}:{}", at.file(), at.line()),
         None => said.to_owned(),

@@ -41,6 +41,33 @@ impl HostPool {
         unsafe { (self.keys.slice(), self.values.slice()) }
     }
 
+    /// Appends a block's keys, then its values, to `bytes`.
+    ///
+    /// # Safety
+    /// As [`HostPool::parts`].
+    pub unsafe fn read(&self, block: usize, bytes: &mut Vec<u8>) {
+        // SAFETY: by the caller.
+        let (keys, values) = unsafe { self.parts() };
+        for pool in [keys, values] {
+            bytes.extend(pool[block * self.span..][..self.span].iter().flat_map(|x| x.to_ne_bytes()));
+        }
+    }
+
+    /// Fills a block with what [`HostPool::read`] appended.
+    ///
+    /// # Safety
+    /// As [`HostPool::parts`].
+    pub unsafe fn write(&self, block: usize, bytes: &[u8]) {
+        // SAFETY: by the caller.
+        let (keys, values) = unsafe { self.parts() };
+        let (from_keys, from_values) = bytes.split_at(bytes.len() / 2);
+        for (pool, bytes) in [(keys, from_keys), (values, from_values)] {
+            for (x, bytes) in pool[block * self.span..][..self.span].iter_mut().zip(bytes.as_chunks().0) {
+                *x = f32::from_ne_bytes(*bytes);
+            }
+        }
+    }
+
     /// Copies whole blocks.
     ///
     /// # Safety

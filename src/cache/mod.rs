@@ -13,6 +13,8 @@ mod layout;
 mod manager;
 mod null;
 #[cfg(feature = "mlx")]
+mod page_bytes;
+#[cfg(feature = "mlx")]
 pub mod pages;
 pub mod pool;
 mod saved;

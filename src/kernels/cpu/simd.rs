@@ -19,7 +19,6 @@ pub(super) trait Vector: Copy {
     fn from_nibbles(bytes: &[u8; LANES]) -> (Self, Self);
     fn add(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
-    fn max(self, other: Self) -> Self;
     /// `self * a + b`, rounded once where that is one instruction.
     fn mul_add(self, a: Self, b: Self) -> Self;
 
@@ -51,7 +50,7 @@ pub(super) trait Vector: Copy {
         let x = lanes.map(|x| x.clamp(-87.336_55, 88.722_83));
         let n = x.map(|x| (x * std::f32::consts::LOG2_E).round_ties_even());
         let (x, n_) = (Self::load(&x), Self::load(&n));
-        let r = n_.mul_add(Self::splat(-0.693_359_375), x);
+        let r = n_.mul_add(Self::splat(-0.693_359_4), x);
         let r = n_.mul_add(Self::splat(2.121_944_4e-4), r);
         let mut p = Self::splat(1.987_569_2e-4);
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.500_000_03] {
@@ -105,10 +104,6 @@ impl Vector for Portable {
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
         self.zip(other, |a, b| a * b)
-    }
-    #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        self.zip(other, f32::max)
     }
     #[inline(always)]
     fn mul_add(self, a: Self, b: Self) -> Self {
@@ -170,10 +165,6 @@ pub(super) mod x86 {
             Avx512(unsafe { _mm512_mul_ps(self.0, other.0) })
         }
         #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            Avx512(unsafe { _mm512_max_ps(self.0, other.0) })
-        }
-        #[inline(always)]
         fn mul_add(self, a: Self, b: Self) -> Self {
             Avx512(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
         }
@@ -226,10 +217,6 @@ pub(super) mod x86 {
         #[inline(always)]
         fn mul(self, other: Self) -> Self {
             unsafe { Avx2(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            unsafe { Avx2(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
         }
         #[inline(always)]
         fn mul_add(self, a: Self, b: Self) -> Self {

@@ -160,6 +160,9 @@ typedef int32_t quire_status;
 // A defect of this library; the message says where. The process and, where it can, the engine go on.
 #define QUIRE_INTERNAL 20
 
+// A saved cache is damaged, or was saved for another model, page format or version; the message says which.
+#define QUIRE_CACHE_INVALID 21
+
 // The name of a status in lower case ("queue full"), NUL-terminated and never freed; "unknown status"
 // for a number that is none.
 //
@@ -264,8 +267,8 @@ typedef struct quire_engine_options {
     uint32_t max_waiting;
     // Longest prompt plus answer in tokens. Default 0: what the model was made for.
     uint32_t max_context;
-    // Most tokens computed in one step, 16 to 65536. Long prompts are cut into chunks that leave room for
-    // the streams that are decoding. Default 512.
+    // Most tokens computed in one step, 16 to 65536 and more than max_sequences. Long prompts are cut into
+    // chunks that leave room for the streams that are decoding. Default 512.
     uint32_t max_step_tokens;
     // Tokens in one page of the key-value cache, a power of two from 1 to 1024. Default 16.
     uint32_t block_tokens;
@@ -281,7 +284,8 @@ typedef struct quire_engine_options {
     quire_event_fn on_event;
     // First argument of on_event.
     void *on_event_data;
-    // Called once with on_event_data after the last event, also when create fails. May be NULL.
+    // Called once with on_event_data after the last event, also when create fails, unless it fails because
+    // the options are NULL or of an unknown size. May be NULL.
     quire_release_fn release_on_event_data;
     // Receives loading progress during quire_engine_create. May be NULL.
     quire_progress_fn on_progress;
@@ -666,6 +670,33 @@ quire_status quire_engine_detokenize(const quire_engine *engine,
                                      char *text,
                                      size_t capacity,
                                      size_t *text_len,
+                                     quire_error **error);
+
+
+/* The prefix cache on disk -------------------------------------------------------------------------- */
+
+// Writes every cached prefix to a file: its tokens and pages, for an engine of the same model to load later.
+// *block_count, unless NULL, becomes the number of pages written. A file that is there already is replaced,
+// and only when the new one is complete and on disk. Cache salts are written as hashes.
+//
+// Any thread; waits until it is done, while requests wait too. Fails with QUIRE_INVALID_ARGUMENT,
+// QUIRE_INVALID_UTF8, QUIRE_IO, QUIRE_DEVICE_ERROR or QUIRE_SHUT_DOWN.
+quire_status quire_engine_save_cache(const quire_engine *engine,
+                                     const char *path,
+                                     size_t path_len,
+                                     uint64_t *block_count,
+                                     quire_error **error);
+
+// Takes the prefixes of a file written by quire_engine_save_cache, as far as there are free pages for them.
+// *block_count, unless NULL, becomes the number of pages that came.
+//
+// Any thread; waits until it is done, while requests wait too. Fails, with nothing changed, with
+// QUIRE_INVALID_ARGUMENT, QUIRE_INVALID_UTF8, QUIRE_IO, QUIRE_CACHE_INVALID (damaged, or saved for
+// another model, page format or version) or QUIRE_SHUT_DOWN.
+quire_status quire_engine_load_cache(const quire_engine *engine,
+                                     const char *path,
+                                     size_t path_len,
+                                     uint64_t *block_count,
                                      quire_error **error);
 
 #ifdef __cplusplus

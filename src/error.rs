@@ -52,11 +52,13 @@ pub enum Status {
     DeadlineExceeded = 19,
     /// A defect of this library; the message says where.
     Internal = 20,
+    /// A saved cache is damaged, or was saved for another model or by another version.
+    CacheInvalid = 21,
 }
 
 impl Status {
     /// Every status, in numeric order.
-    pub const ALL: [Status; 21] = [
+    pub const ALL: [Status; 22] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::InvalidStructSize,
@@ -78,6 +80,7 @@ impl Status {
         Status::Io,
         Status::DeadlineExceeded,
         Status::Internal,
+        Status::CacheInvalid,
     ];
 
     /// The status with this number, if there is one.
@@ -114,6 +117,7 @@ impl Status {
             Status::Io => c"input/output error",
             Status::DeadlineExceeded => c"deadline exceeded",
             Status::Internal => c"internal error",
+            Status::CacheInvalid => c"cache invalid",
         }
     }
 
@@ -185,15 +189,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// What a caught panic said.
-pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(message), _) => message,
-        (None, Some(message)) => message,
-        (None, None) => "(no message)",
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ pub mod log;
 #[cfg(feature = "mlx")]
 pub mod mlx;
 pub mod model;
+mod panic;
 pub mod sampling;
 pub mod scheduler;
 pub mod text;

@@ -127,7 +127,9 @@ fn cancel_ends_a_request_in_every_state() {
 fn cancel_all_ends_everything() {
     let model = slow_model();
     let engine = model.engine();
-    (0..20).for_each(|i| drop(engine.submit(tokens(&[i], 4000)).unwrap()));
+    for i in 0..20 {
+        engine.submit(tokens(&[i], 4000)).unwrap();
+    }
     engine.cancel_all();
     let mut collector = Collector::default();
     collector.wait_for(&engine, 20);

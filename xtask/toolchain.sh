@@ -3,7 +3,7 @@
 set -eu
 
 if ! command -v "${CARGO:-cargo}" >/dev/null; then
-    echo "error: cargo is missing; install Rust 1.88 or later from https://rustup.rs" >&2
+    echo "error: cargo is missing; install Rust 1.89 or later from https://rustup.rs" >&2
     exit 1
 fi
 if command -v cc >/dev/null; then

@@ -2,8 +2,6 @@
 //!
 //! Promises: zeros until written, and memory is taken as pages fill; running out of memory is an error.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-
 use super::{BlockCopy, PageLayout};
 use crate::error::{Error, Result, Status};
 
@@ -41,6 +39,33 @@ impl HostPool {
         unsafe { (self.keys.slice(), self.values.slice()) }
     }
 
+    /// Appends a block's keys, then its values, to `bytes`.
+    ///
+    /// # Safety
+    /// As [`HostPool::parts`].
+    pub unsafe fn read(&self, block: usize, bytes: &mut Vec<u8>) {
+        // SAFETY: by the caller.
+        let (keys, values) = unsafe { self.parts() };
+        for pool in [keys, values] {
+            bytes.extend(pool[block * self.span..][..self.span].iter().flat_map(|x| x.to_ne_bytes()));
+        }
+    }
+
+    /// Fills a block with what [`HostPool::read`] appended.
+    ///
+    /// # Safety
+    /// As [`HostPool::parts`].
+    pub unsafe fn write(&self, block: usize, bytes: &[u8]) {
+        // SAFETY: by the caller.
+        let (keys, values) = unsafe { self.parts() };
+        let (from_keys, from_values) = bytes.split_at(bytes.len() / 2);
+        for (pool, bytes) in [(keys, from_keys), (values, from_values)] {
+            for (x, bytes) in pool[block * self.span..][..self.span].iter_mut().zip(bytes.as_chunks().0) {
+                *x = f32::from_ne_bytes(*bytes);
+            }
+        }
+    }
+
     /// Copies whole blocks.
     ///
     /// # Safety
@@ -61,6 +86,7 @@ impl HostPool {
 struct Zeroed {
     pointer: *mut f32,
     len: usize,
+    bytes: usize,
 }
 
 // SAFETY: it owns its memory; who reads and writes it is the business of `slice`'s callers.
@@ -72,10 +98,19 @@ impl Zeroed {
     fn new(len: usize) -> Result<Zeroed> {
         let refused =
             || Error::new(Status::OutOfMemory, format!("no memory for {len} numbers of a page pool"));
-        let layout = Layout::array::<f32>(len.max(1)).map_err(|_| refused())?;
-        // SAFETY: the layout has a size above zero.
-        let pointer = unsafe { alloc_zeroed(layout) }.cast::<f32>();
-        if pointer.is_null() { Err(refused()) } else { Ok(Zeroed { pointer, len }) }
+        let bytes = len.checked_mul(size_of::<f32>()).filter(|bytes| isize::try_from(*bytes).is_ok());
+        let bytes = bytes.ok_or_else(refused)?.max(1);
+        // Not calloc: what that takes from its heap it fills with zeros at once, and a pool is mostly empty.
+        // SAFETY: a new mapping of this process's own, backed by nothing.
+        let pointer = unsafe {
+            let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+            libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0)
+        };
+        if pointer == libc::MAP_FAILED {
+            Err(refused())
+        } else {
+            Ok(Zeroed { pointer: pointer.cast(), len, bytes })
+        }
     }
 
     /// # Safety
@@ -89,10 +124,9 @@ impl Zeroed {
 
 impl Drop for Zeroed {
     fn drop(&mut self) {
-        if let Ok(layout) = Layout::array::<f32>(self.len.max(1)) {
-            // SAFETY: allocated in `new` with this layout.
-            unsafe { dealloc(self.pointer.cast(), layout) };
-        }
+        // SAFETY: mapped in `new` with this length; nobody uses it any more. It cannot fail for a mapping that
+        // is there, and if it did, there would be nothing to be done.
+        unsafe { libc::munmap(self.pointer.cast(), self.bytes) };
     }
 }
 

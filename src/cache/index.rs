@@ -10,7 +10,7 @@
 //!
 //! Full blocks are found by chain hash. Children of one parent are also linked in a list (newest
 //! first), so that the tokens a prompt shares with the *inside* of a block are found too; partial
-//! blocks are only in that list. [`NullIndex`] is the same interface with nothing behind it.
+//! blocks are only in that list.
 //!
 //! Recurrent layers will need a state at the point where a match ends. Their snapshots belong to a
 //! node (a full block's end), and [`PrefixIndex::lookup`] would then stop at the last node that has
@@ -20,6 +20,7 @@ use rustc_hash::FxHashMap;
 
 use super::BlockId;
 use super::hash::{BlockHashes, ChainHash};
+use super::saved::{SavedBlock, SavedParent};
 use crate::error::{Error, Result};
 
 /// The end of a list of siblings.
@@ -113,6 +114,9 @@ pub trait PrefixIndex: Send {
         self.len() == 0
     }
 
+    /// Every full block, parents before children; each with what it takes to index it again.
+    fn full_blocks(&self) -> Vec<(BlockId, SavedBlock)>;
+
     /// Whether anything can ever be indexed.
     fn is_enabled(&self) -> bool;
 
@@ -121,37 +125,6 @@ pub trait PrefixIndex: Send {
 
     /// Verifies links, parents and hash entries, in time linear in the pool.
     fn check(&self) -> Result<()>;
-}
-
-/// Prefix sharing switched off.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NullIndex;
-
-impl PrefixIndex for NullIndex {
-    fn lookup(&self, _: &BlockHashes, _: &[u32], _: usize) -> MatchResult {
-        MatchResult::default()
-    }
-    fn insert_full(&mut self, _: Parent, _: ChainHash, _: &[u32], _: BlockId) -> Option<NodeRef> {
-        None
-    }
-    fn insert_partial(&mut self, _: Parent, _: &[u32], _: BlockId) {}
-    fn remove(&mut self, _: BlockId, _: &mut Vec<BlockId>) {}
-    fn is_live(&self, _: Parent) -> bool {
-        false
-    }
-    fn contains(&self, _: BlockId) -> bool {
-        false
-    }
-    fn len(&self) -> usize {
-        0
-    }
-    fn is_enabled(&self) -> bool {
-        false
-    }
-    fn clear(&mut self) {}
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -408,6 +381,27 @@ impl PrefixIndex for ChainIndex {
 
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn full_blocks(&self) -> Vec<(BlockId, SavedBlock)> {
+        let mut found: Vec<(BlockId, SavedBlock)> = Vec::new();
+        let add_children = |found: &mut Vec<_>, parent, saved: SavedParent| {
+            for block in self.children(parent).filter(|&b| self.is_full(b)) {
+                found.push((block, SavedBlock { parent: saved, tokens: self.tokens_of(block).to_vec() }));
+            }
+        };
+        let mut roots: Vec<&ChainHash> = self.roots.keys().collect();
+        roots.sort_unstable_by_key(|root| root.as_bytes());
+        for root in roots {
+            add_children(&mut found, Parent::Root(*root), SavedParent::Root(*root));
+        }
+        // The list is also the queue of the walk.
+        let mut next = 0;
+        while let Some(&(block, _)) = found.get(next) {
+            add_children(&mut found, Parent::Node(self.node_ref(block)), SavedParent::Block(next));
+            next += 1;
+        }
+        found
     }
 
     fn is_enabled(&self) -> bool {

@@ -14,7 +14,8 @@
 //! | source of a copy (in no table)   | the manager                     | `end_plan`                |
 
 use super::hash::{BlockHashes, ChainHash};
-use super::index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
+use super::index::{ChainIndex, MatchResult, NodeRef, Parent, PartialMatch, PrefixIndex};
+use super::null::NullIndex;
 use super::pool::BlockPool;
 use super::{BlockId, blocks_for};
 use crate::error::{Error, Result};
@@ -106,6 +107,10 @@ impl BlockManager {
     /// Token slots in a block.
     pub fn block_size(&self) -> usize {
         self.block_size
+    }
+
+    pub(super) fn index(&self) -> &dyn PrefixIndex {
+        self.index.as_ref()
     }
 
     /// Whether prefixes are shared.

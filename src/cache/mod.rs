@@ -4,24 +4,31 @@
 //! knows ids and tokens only: [`BlockPool`] says who holds each block, [`PrefixIndex`] which block holds
 //! which tokens after which prefix, [`BlockManager`] keeps the two in step.
 
+pub mod file;
 pub mod hash;
 #[cfg(feature = "mlx")]
 pub mod host_pages;
 pub mod index;
 mod layout;
 mod manager;
+mod null;
+#[cfg(feature = "mlx")]
+mod page_bytes;
 #[cfg(feature = "mlx")]
 pub mod pages;
 pub mod pool;
+mod saved;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use hash::{BlockHashes, ChainHash};
-pub use index::{ChainIndex, MatchResult, NodeRef, NullIndex, Parent, PartialMatch, PrefixIndex};
+pub use index::{ChainIndex, MatchResult, NodeRef, Parent, PartialMatch, PrefixIndex};
 pub use layout::{PageLayout, contiguous};
 pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SIZE};
+pub use null::NullIndex;
 pub use pool::{Allocated, BlockPool};
+pub use saved::{SavedBlock, SavedParent};
 pub use table::BlockTable;
 
 /// Names one block of the page pool, in `0..total`.

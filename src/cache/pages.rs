@@ -17,11 +17,11 @@ use crate::mlx::{Array, Dtype};
 /// The page pool of a model.
 pub struct Pages {
     layout: PageLayout,
-    store: Store,
+    pub(super) store: Store,
 }
 
 /// A pool per layer.
-enum Store {
+pub(super) enum Store {
     /// `[slots, head_dim]` each.
     Arrays(Vec<Array>),
     /// For our own CPU kernels, which read and write it themselves.

@@ -449,3 +449,43 @@ fn the_null_index_finds_nothing() {
     manager.release(&[block]).unwrap();
     assert_eq!(manager.counts().free, 4);
 }
+
+#[test]
+fn the_source_of_a_copy_stays_until_the_plan_is_whole() {
+    let mut model = Model::new(4, false);
+    model.start(0, &[1, 1, 1, 1], 0);
+    model.end(0, false);
+    let manager = &mut model.manager;
+    let tokens = [1, 1, 0];
+    let chain = hashes(0, &tokens, false);
+    let found = manager.match_prefix(&chain, &tokens);
+    let copy = manager.allocate_for(chain.root(), &found, 3, 0).unwrap().unwrap().copy.unwrap();
+    let others: Vec<BlockId> = std::iter::from_fn(|| manager.allocate().unwrap()).collect();
+    assert_eq!(others.len(), 2, "all but the source and its copy");
+    assert!(!others.contains(&copy.from) && !others.contains(&copy.to));
+    manager.end_plan().unwrap();
+    assert_eq!(manager.allocate().unwrap(), Some(copy.from));
+}
+
+#[test]
+fn a_copy_is_forgone_when_its_source_is_the_last_block() {
+    let mut model = Model::new(2, false);
+    model.start(0, &[1; 8], 0);
+    model.end(0, false);
+    // The first block is shared; the second would have to be copied into a third.
+    model.start(0, &[1; 8], 0);
+    assert_eq!((model.held[0].blocks.len(), model.matched), (2, 4));
+    model.check();
+}
+
+#[test]
+fn the_end_of_a_prefix_is_evicted_before_its_beginning() {
+    let mut model = Model::new(3, false);
+    model.start(0, &[1; 12], 0);
+    model.end(0, false);
+    for left in [2, 1, 0] {
+        model.manager.allocate().unwrap().unwrap();
+        let found = model.manager.match_prefix(&hashes(0, &[1; 13], false), &[1; 13]);
+        assert_eq!(found.blocks.len(), left);
+    }
+}

@@ -37,7 +37,8 @@ pub(super) fn spawn(shared: Arc<Shared>, mut handler: Box<dyn EventHandler>) -> 
             while let Taken::Event(event) = shared.take(None) {
                 handler.handle(event);
             }
-            // The handler's finalizer may release what the engine's last user holds; it runs here, last.
+            // The handler goes last: its finalizer may tell the application that the engine is gone.
+            shared.ended.wait();
             drop(shared);
             drop(handler);
         })

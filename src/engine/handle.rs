@@ -1,8 +1,11 @@
 //! An engine from the outside: safe from any thread, and quick, for it only checks and sends messages.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
 
 use super::dispatcher::{self, EventHandler, in_callback};
 use super::event::{Event, RequestId};
@@ -137,6 +140,30 @@ impl Engine {
             return Err(Error::new(Status::InvalidState, "this engine's events go to its on_event callback"));
         }
         Ok(self.shared.take(timeout))
+    }
+
+    /// Writes every cached prefix to a file, beside the running requests, and returns how many blocks it holds.
+    /// A file at `path` is replaced only when the new one is complete.
+    ///
+    /// Errors: `Io`; `ShutDown`.
+    pub fn save_cache(&self, path: &Path) -> Result<u64> {
+        self.ask(|answer| Command::SaveCache(path.to_owned(), answer))
+    }
+
+    /// Takes the prefixes of a file written by [`Engine::save_cache`], as far as there are free pages, and
+    /// returns how many blocks came.
+    ///
+    /// Errors, with nothing changed: `Io`; `CacheInvalid`; `ShutDown`.
+    pub fn load_cache(&self, path: &Path) -> Result<u64> {
+        self.ask(|answer| Command::LoadCache(path.to_owned(), answer))
+    }
+
+    /// Sends a command that is answered, and waits for the answer.
+    fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
+        let (answer, answers) = bounded(1);
+        self.send(command(answer));
+        // The command is dropped unanswered if the engine ends before its turn.
+        answers.recv().unwrap_or_else(|_| Err(shut_down()))
     }
 
     /// Ends the engine's work and waits until every request has had its terminal event.

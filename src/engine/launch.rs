@@ -3,20 +3,20 @@
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::options::EngineOptions;
 use super::queue::EventQueue;
 use super::registry::Registry;
 use super::runner::Runner;
-use super::shared::{Command, Flag, Shared};
+use super::shared::{Flag, Shared};
 use super::statistics::Statistics;
-use super::worker::{Worker, guarded};
+use super::worker::Worker;
 use crate::error::{Error, Result, Status};
-use crate::log;
 use crate::model::{self, LoadOptions, ModelInfo};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::text::Tokenizer;
+use crate::{log, panic};
 
 /// What the new thread tells the one that started it.
 enum Report {
@@ -55,7 +55,7 @@ pub(super) fn start(
 
 /// The owner thread from its first line to its last.
 fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
-    let loaded = guarded(|| load(options, reports));
+    let loaded = panic::catch(|| load(options, reports));
     let (parts, commands, sender) = match loaded {
         Ok(parts) => {
             let (sender, commands) = unbounded();
@@ -80,20 +80,14 @@ fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
         has_handler,
         ended: Flag::default(),
     });
-    run(shared, commands, parts.scheduler, parts.runner, reports);
+    let worker = Worker::new(shared.clone(), commands, parts.scheduler, parts.runner, parts.fingerprint);
+    run(&shared, worker, reports);
 }
 
 /// Serves until shut down. However it ends, every request has had its terminal event and nobody is left
 /// waiting.
-fn run(
-    shared: Arc<Shared>,
-    commands: Receiver<Command>,
-    scheduler: Scheduler,
-    runner: Box<dyn Runner>,
-    reports: &Sender<Report>,
-) {
-    let ended = guarded(|| {
-        let worker = Worker::new(shared.clone(), commands, scheduler, runner);
+fn run(shared: &Arc<Shared>, worker: Worker, reports: &Sender<Report>) {
+    let ended = panic::catch(|| {
         // Nobody takes the report only if the creating thread is gone, and then shutdown follows.
         let _ = reports.send(Report::Done(Ok(shared.clone())));
         worker.run();
@@ -110,6 +104,7 @@ fn run(
 struct Parts {
     runner: Box<dyn Runner>,
     scheduler: Scheduler,
+    fingerprint: [u8; 32],
     info: ModelInfo,
     tokenizer: Option<Arc<Tokenizer>>,
 }
@@ -162,5 +157,5 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         info.block_size,
         info.device
     );
-    Ok(Parts { runner: loaded.runner, scheduler, info, tokenizer })
+    Ok(Parts { runner: loaded.runner, scheduler, fingerprint: loaded.fingerprint, info, tokenizer })
 }

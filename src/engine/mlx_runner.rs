@@ -11,8 +11,8 @@ use mlx_rs::ops::{self, indexing};
 use mlx_rs::transforms::async_eval;
 
 use super::{MemoryUse, Runner, Sampled};
-use crate::cache::PageLayout;
 use crate::cache::pages::Pages;
+use crate::cache::{BlockId, PageLayout};
 use crate::error::{Error, Result};
 use crate::mlx::{self, Array, Device};
 use crate::model::Model;
@@ -169,6 +169,28 @@ impl Runner for MlxRunner {
             Ok((pages, no_tokens(shape.max_sequences)?))
         })?;
         Ok(())
+    }
+
+    fn page_format(&self) -> String {
+        self.pages.format()
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.pages.block_bytes()
+    }
+
+    fn read_block(&mut self, block: BlockId) -> Result<Vec<u8>> {
+        self.device.run(|| {
+            self.in_flight.iter().try_for_each(|step| step.result.eval())?;
+            self.pages.read_block(block)
+        })
+    }
+
+    fn write_block(&mut self, block: BlockId, pages: &[u8]) -> Result<()> {
+        if !self.in_flight.is_empty() {
+            return Err(Error::internal("pages are written between steps only"));
+        }
+        self.device.run(|| self.pages.write_block(block, pages))
     }
 
     fn memory(&self) -> MemoryUse {

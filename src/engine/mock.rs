@@ -315,6 +315,17 @@ impl MockRunner {
     }
 }
 
+impl MockRunner {
+    /// The slots of a block.
+    fn page(&self, block: BlockId) -> Result<std::ops::Range<usize>> {
+        let at = block as usize * self.block_size;
+        if at + self.block_size > self.pages.len() {
+            return Err(Error::internal(format!("mock: there is no block {block}")));
+        }
+        Ok(at..at + self.block_size)
+    }
+}
+
 fn broken(row: &Row, what: impl std::fmt::Display) -> Error {
     Error::internal(format!("mock: row of sequence {}, start {}: {what}", row.id, row.start))
 }
@@ -362,6 +373,35 @@ impl Runner for MockRunner {
         self.slots.fill(None);
         self.writers.fill((0, 0));
         self.device_free_at = None;
+        Ok(())
+    }
+
+    fn page_format(&self) -> String {
+        "mock: token ids".to_owned()
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.block_size * size_of::<u32>()
+    }
+
+    fn read_block(&mut self, block: BlockId) -> Result<Vec<u8>> {
+        let at = self.page(block)?;
+        Ok(self.pages[at].iter().flat_map(|token| token.to_le_bytes()).collect())
+    }
+
+    fn write_block(&mut self, block: BlockId, pages: &[u8]) -> Result<()> {
+        let at = self.page(block)?;
+        let (tokens, rest) = pages.as_chunks();
+        if tokens.len() != at.len() || !rest.is_empty() {
+            return Err(Error::internal(format!(
+                "mock: {} bytes for a block of {} tokens",
+                pages.len(),
+                at.len()
+            )));
+        }
+        for (slot, token) in self.pages[at].iter_mut().zip(tokens) {
+            *slot = u32::from_le_bytes(*token);
+        }
         Ok(())
     }
 

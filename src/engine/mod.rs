@@ -12,6 +12,7 @@
 //! | `handle` | [`Engine`], the outside |
 //! | `launch` | loading, on the thread that will own the model |
 //! | `worker` | the step loop |
+//! | `pace` | how much of a prompt rides along with streams |
 //! | `active` | one request: tokens in, events out |
 //! | `registry` | which requests are live |
 //! | `queue`, `dispatcher` | the way of events to the application |
@@ -25,6 +26,7 @@ mod launch;
 pub mod mlx_runner;
 pub mod mock;
 mod options;
+mod pace;
 mod queue;
 mod registry;
 mod runner;

@@ -1,5 +1,6 @@
 //! The one seam between the engine and what computes: MLX, or the deterministic mock.
 
+use crate::cache::BlockId;
 use crate::error::Result;
 use crate::sampling::SamplingParams;
 use crate::scheduler::{SequenceId, Step};
@@ -32,6 +33,18 @@ pub trait Runner {
 
     /// Drops steps in flight and forgets all pages and slots, after an error.
     fn reset(&mut self) -> Result<()>;
+
+    /// How a block's pages lie in memory, in words: part of the key under which they are saved.
+    fn page_format(&self) -> String;
+
+    /// Bytes of a block's pages, all layers together.
+    fn block_bytes(&self) -> usize;
+
+    /// A block's pages, as every launched step leaves them.
+    fn read_block(&mut self, block: BlockId) -> Result<Vec<u8>>;
+
+    /// Fills a block's pages with what [`Runner::read_block`] gave. No step is in flight.
+    fn write_block(&mut self, block: BlockId, pages: &[u8]) -> Result<()>;
 
     /// Memory in use, for statistics.
     fn memory(&self) -> MemoryUse;

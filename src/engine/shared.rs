@@ -1,5 +1,6 @@
 //! What the engine's thread, the dispatcher and the callers share.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::options::{RequestOptions, Shutdown};
 use super::queue::{EventQueue, Taken};
 use super::registry::Registry;
 use super::statistics::Statistics;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::ModelInfo;
 use crate::text::Tokenizer;
 
@@ -25,6 +26,10 @@ pub(super) enum Command {
     CancelAll,
     /// End.
     Shutdown(Shutdown),
+    /// Write the cached prefixes to a file and say how many blocks there were.
+    SaveCache(PathBuf, Sender<Result<u64>>),
+    /// Take cached prefixes from a file and say how many blocks came.
+    LoadCache(PathBuf, Sender<Result<u64>>),
 }
 
 /// A checked request on its way to the engine's thread.

@@ -6,7 +6,7 @@
 //! An error or a panic in a turn fails the requests in flight and starts afresh with empty pages; only if
 //! that fails too is the engine dead, and then it says so to everybody.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -16,21 +16,26 @@ use rustc_hash::FxHashMap;
 use super::active::Active;
 use super::event::{Event, RequestId};
 use super::options::Shutdown;
+use super::pace::Pace;
 use super::runner::{Runner, Sampled};
 use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
-use crate::error::{Error, Result, Status, panic_message};
-use crate::log;
+use crate::cache::file::{self, CacheKey};
+use crate::error::{Error, Result, Status};
 use crate::scheduler::{NewSequence, Scheduler};
+use crate::{log, panic};
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
     scheduler: Scheduler,
     runner: Box<dyn Runner>,
+    /// Tells the model from others.
+    fingerprint: [u8; 32],
     requests: FxHashMap<RequestId, Active>,
     /// Launched steps whose tokens were not collected: one between turns, two within one.
     in_flight: usize,
+    pace: Pace,
     counts: Statistics,
     /// Terminal events of this turn: sent at its end, after pages and statistics are in order.
     ended: Vec<Event>,
@@ -87,14 +92,17 @@ impl Worker {
         commands: Receiver<Command>,
         scheduler: Scheduler,
         runner: Box<dyn Runner>,
+        fingerprint: [u8; 32],
     ) -> Self {
         Worker {
             shared,
             commands,
             scheduler,
             runner,
+            fingerprint,
             requests: FxHashMap::default(),
             in_flight: 0,
+            pace: Pace::default(),
             counts: Statistics::default(),
             ended: Vec::new(),
             shutdown: None,
@@ -107,12 +115,12 @@ impl Worker {
         self.publish();
         loop {
             self.wait_for_work();
-            match guarded(|| self.turn()) {
+            match panic::catch(|| self.turn()) {
                 Ok(Turn::More) => {}
                 Ok(Turn::Last) => return,
                 Err(error) => {
                     log::error!("a step failed: {error}");
-                    if let Err(fatal) = guarded(|| self.start_afresh(&error)) {
+                    if let Err(fatal) = panic::catch(|| self.start_afresh(&error)) {
                         log::error!("the engine is dead: {fatal}");
                         self.die(fatal);
                         return;
@@ -166,6 +174,13 @@ impl Worker {
                 let stop = Stop::new(mode, Instant::now());
                 self.shutdown = Some(self.shutdown.map_or(stop, |earlier| earlier.stricter(stop)));
             }
+            // Who asked may have gone; then nobody wants the answer.
+            Command::SaveCache(path, answer) => drop(answer.send(self.save_cache(&path))),
+            Command::LoadCache(path, answer) => {
+                let idle = self.settle_all();
+                drop(answer.send(idle.clone().and_then(|()| self.load_cache(&path))));
+                return idle;
+            }
         }
         Ok(())
     }
@@ -211,6 +226,7 @@ impl Worker {
     /// Launches the next step, if there is one, then settles the one before it.
     fn step(&mut self) -> Result<()> {
         let now = Instant::now();
+        self.scheduler.limit_prefill(self.pace.prompt_tokens());
         let plan = self.scheduler.plan(now)?;
         for id in plan.expired {
             if let Some(active) = self.requests.remove(&id) {
@@ -232,6 +248,7 @@ impl Worker {
                     .map(|row| self.requests.get(&row.id).filter(|_| row.samples).map(Active::sampling))
                     .collect();
                 self.runner.launch(&step, &params)?;
+                self.pace.launched(&step, Instant::now());
                 self.in_flight += 1;
                 self.counts.steps += 1;
                 true
@@ -240,11 +257,60 @@ impl Worker {
         };
         // With nothing new to launch there is nothing to overlap: settle what is left.
         if self.in_flight > usize::from(launched) {
-            let sampled = self.runner.collect()?;
-            self.in_flight -= 1;
-            self.settle(&sampled)?;
+            self.collect()?;
         }
         Ok(())
+    }
+
+    /// Waits for the oldest launched step and takes its tokens.
+    fn collect(&mut self) -> Result<()> {
+        let sampled = self.runner.collect()?;
+        self.pace.collected(Instant::now());
+        self.in_flight -= 1;
+        self.settle(&sampled)
+    }
+
+    fn cache_key(&self) -> CacheKey {
+        let mut model = blake3::Hasher::new();
+        model.update(&self.fingerprint).update(self.runner.page_format().as_bytes());
+        CacheKey {
+            model: *model.finalize().as_bytes(),
+            block_size: self.shared.info.block_size,
+            block_bytes: self.runner.block_bytes() as u64,
+        }
+    }
+
+    fn save_cache(&mut self, path: &Path) -> Result<u64> {
+        let key = self.cache_key();
+        let (ids, blocks): (Vec<_>, Vec<_>) = self.scheduler.saved_blocks().into_iter().unzip();
+        file::save(path, &key, &blocks, &mut |i| self.runner.read_block(ids[i]))?;
+        Ok(blocks.len() as u64)
+    }
+
+    /// Waits for every launched step.
+    fn settle_all(&mut self) -> Result<()> {
+        while self.in_flight > 0 {
+            self.collect()?;
+        }
+        Ok(())
+    }
+
+    /// No step is in flight.
+    fn load_cache(&mut self, path: &Path) -> Result<u64> {
+        let mut saved = file::load(path, &self.cache_key())?;
+        let places = self.scheduler.restore_blocks(&saved.blocks)?;
+        let mut count = 0;
+        for place in places {
+            let pages = saved.next_pages();
+            let Some(block) = place else { continue };
+            if let Err(error) = pages.and_then(|pages| self.runner.write_block(block, &pages)) {
+                // The index now names pages that nobody filled.
+                self.scheduler.drop_cached_prefixes()?;
+                return Err(error);
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Takes the tokens of a collected step.
@@ -305,14 +371,15 @@ impl Worker {
         *self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
     }
 
-    /// After a failed step nothing on the device can be trusted: fails every request, forgets all pages, and
-    /// goes on with those that come next.
+    /// After a failed step nothing on the device can be trusted: fails every request that has pages or a
+    /// token in flight, forgets all pages, and goes on with those that were waiting.
     fn start_afresh(&mut self, error: &Error) -> Result<()> {
         self.in_flight = 0;
-        // Every sequence it names is one of the requests failed below.
-        self.scheduler.reset();
-        for active in std::mem::take(&mut self.requests).into_values() {
-            self.fail(&active, error.clone());
+        self.pace.forget_in_flight();
+        for id in self.scheduler.reset() {
+            if let Some(active) = self.requests.remove(&id) {
+                self.fail(&active, error.clone());
+            }
         }
         self.runner.reset()
     }
@@ -322,11 +389,4 @@ impl Worker {
         self.end_requests();
         self.shared.fail_all(&error);
     }
-}
-
-/// Turns a panic into an error.
-pub(super) fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
-        Err(Error::internal(format!("panic on the engine's thread: {}", panic_message(&*panic))))
-    })
 }

@@ -51,6 +51,8 @@ pub const QUIRE_IO: quire_status = 18;
 pub const QUIRE_DEADLINE_EXCEEDED: quire_status = 19;
 /// A defect of this library; the message says where. The process and, where it can, the engine go on.
 pub const QUIRE_INTERNAL: quire_status = 20;
+/// A saved cache is damaged, or was saved for another model, page format or version; the message says which.
+pub const QUIRE_CACHE_INVALID: quire_status = 21;
 
 /// An error: a status and a message. Owned by whoever received it, freed with `quire_error_free`.
 pub struct quire_error {
@@ -111,5 +113,40 @@ pub unsafe extern "C" fn quire_error_free(error: *mut quire_error) {
     if !error.is_null() {
         // SAFETY: made by `Box::into_raw` in `guard`, owned by the caller until now.
         drop(unsafe { Box::from_raw(error) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_constants_are_the_statuses() {
+        let constants = [
+            (QUIRE_OK, Status::Ok),
+            (QUIRE_INVALID_ARGUMENT, Status::InvalidArgument),
+            (QUIRE_INVALID_STRUCT_SIZE, Status::InvalidStructSize),
+            (QUIRE_INVALID_UTF8, Status::InvalidUtf8),
+            (QUIRE_MODEL_NOT_FOUND, Status::ModelNotFound),
+            (QUIRE_MODEL_INVALID, Status::ModelInvalid),
+            (QUIRE_MODEL_UNSUPPORTED, Status::ModelUnsupported),
+            (QUIRE_TOKENIZER_MISSING, Status::TokenizerMissing),
+            (QUIRE_TOKENIZER_INVALID, Status::TokenizerInvalid),
+            (QUIRE_PROMPT_TOO_LONG, Status::PromptTooLong),
+            (QUIRE_QUEUE_FULL, Status::QueueFull),
+            (QUIRE_OUT_OF_MEMORY, Status::OutOfMemory),
+            (QUIRE_NOT_FOUND, Status::NotFound),
+            (QUIRE_TIMEOUT, Status::Timeout),
+            (QUIRE_SHUT_DOWN, Status::ShutDown),
+            (QUIRE_ABORTED, Status::Aborted),
+            (QUIRE_DEVICE_ERROR, Status::DeviceError),
+            (QUIRE_INVALID_STATE, Status::InvalidState),
+            (QUIRE_IO, Status::Io),
+            (QUIRE_DEADLINE_EXCEEDED, Status::DeadlineExceeded),
+            (QUIRE_INTERNAL, Status::Internal),
+            (QUIRE_CACHE_INVALID, Status::CacheInvalid),
+        ];
+        assert_eq!(constants.map(|(_, status)| status), Status::ALL);
+        assert!(constants.iter().all(|(constant, status)| *constant == status.code()));
     }
 }

@@ -1,7 +1,5 @@
 //! What every exported function shares: panics caught, pointers checked, errors handed over.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::error::{QUIRE_OK, quire_error, quire_status};
 use crate::error::{Error, Result, Status};
 
@@ -10,9 +8,7 @@ use crate::error::{Error, Result, Status};
 ///
 /// `error` is the caller's: NULL or writable, by the contract of every exported function.
 pub(super) fn entry(error: *mut *mut quire_error, body: impl FnOnce() -> Result<()>) -> quire_status {
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        Err(Error::internal(format!("panic: {}", crate::error::panic_message(&*panic))))
-    });
+    let result = crate::panic::catch(body);
     match result {
         Ok(()) => QUIRE_OK,
         Err(e) => {
@@ -205,7 +201,7 @@ mod tests {
         let status = entry(&raw mut error, || panic!("boom {}", 1));
         assert_eq!(status, Status::Internal.code());
         let message = unsafe { std::ffi::CStr::from_ptr(super::super::quire_error_message(error)) };
-        assert_eq!(message.to_str().unwrap(), "panic: boom 1");
+        assert!(message.to_str().unwrap().starts_with("panic: boom 1 at "));
         unsafe { super::super::quire_error_free(error) };
     }
 

@@ -8,6 +8,7 @@
 // C callers read these names; Rust's casing rules are not theirs.
 #![allow(non_camel_case_types)]
 
+mod cache;
 mod engine;
 mod error;
 mod event;
@@ -19,6 +20,7 @@ mod request;
 mod text;
 mod version;
 
+pub use cache::*;
 pub use engine::*;
 pub use error::*;
 pub use event::*;

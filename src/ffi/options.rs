@@ -48,8 +48,8 @@ pub struct quire_engine_options {
     pub max_waiting: u32,
     /// Longest prompt plus answer in tokens. Default 0: what the model was made for.
     pub max_context: u32,
-    /// Most tokens computed in one step, 16 to 65536. Long prompts are cut into chunks that leave room for
-    /// the streams that are decoding. Default 512.
+    /// Most tokens computed in one step, 16 to 65536 and more than `max_sequences`. Long prompts are cut into
+    /// chunks that leave room for the streams that are decoding. Default 512.
     pub max_step_tokens: u32,
     /// Tokens in one page of the key-value cache, a power of two from 1 to 1024. Default 16.
     pub block_tokens: u32,
@@ -65,7 +65,8 @@ pub struct quire_engine_options {
     pub on_event: quire_event_fn,
     /// First argument of `on_event`.
     pub on_event_data: *mut c_void,
-    /// Called once with `on_event_data` after the last event, also when create fails. May be NULL.
+    /// Called once with `on_event_data` after the last event, also when create fails, unless it fails because
+    /// the options are NULL or of an unknown size. May be NULL.
     pub release_on_event_data: quire_release_fn,
     /// Receives loading progress during `quire_engine_create`. May be NULL.
     pub on_progress: quire_progress_fn,

@@ -111,7 +111,7 @@ pub unsafe extern "C" fn quire_request_options_init(
 unsafe fn read_request(options: *const quire_request_options) -> Result<RequestOptions, Error> {
     // SAFETY: passed on from the caller, field by field.
     unsafe {
-        let options = guard::versioned(options, "request")?;
+        let options = guard::versioned(options, "options")?;
         let prompt = match (options.prompt.is_null(), options.prompt_tokens.is_null()) {
             (false, true) => {
                 Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned())

@@ -37,6 +37,28 @@ pub fn from_f16_bits(bits: &[u16], shape: &[i32]) -> Result<Array> {
     Ok(unsafe { Array::from_raw_data(bits.as_ptr().cast::<c_void>(), shape, Dtype::Float16) })
 }
 
+/// An array of this shape and type from its bytes in words of 32 bits.
+///
+/// Errors: `Internal` if there are too few or too many, or for an element type of more than 32 bits.
+pub fn from_words(words: &[u32], shape: &[i32], dtype: Dtype) -> Result<Array> {
+    // SAFETY: any bytes are valid bytes, and words are aligned for them.
+    let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) };
+    from_bytes(bytes, shape, dtype)
+}
+
+/// The bytes of an array, computed and row-major.
+pub fn to_bytes(x: &Array) -> Result<Vec<u8>> {
+    let x = x.contiguous()?;
+    x.eval()?;
+    // SAFETY: the array is computed, so that its data pointer is valid (or NULL, if it is empty).
+    let data = unsafe { mlx_sys::mlx_array_data_uint8(x.as_ptr()) };
+    if data.is_null() {
+        return Ok(Vec::new());
+    }
+    // SAFETY: it is contiguous, of as many bytes, and lives until the end of this function.
+    Ok(unsafe { std::slice::from_raw_parts(data, x.nbytes()) }.to_vec())
+}
+
 /// The first `n` rows of a matrix.
 pub fn rows(x: &Array, n: i32) -> Result<Array> {
     if x.dim(0) == n { Ok(x.clone()) } else { Ok(x.try_index(..n)?) }

@@ -4,26 +4,30 @@
 //! the stream; a panic in it does not unwind into MLX but is noted in [`Faults`], and its output is zeros.
 
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Array, Dtype};
 use crate::error::{Error, Result, Status};
 
-/// Whether an operation failed where MLX cannot say so.
+/// What failed where MLX cannot say so.
 #[derive(Debug, Default)]
 pub struct Faults {
-    panicked: AtomicBool,
+    first: Mutex<Option<Error>>,
 }
 
 impl Faults {
     /// An error if an operation has failed since the last call.
     pub fn take(&self) -> Result<()> {
-        if self.panicked.swap(false, Ordering::AcqRel) {
-            return Err(Error::new(Status::DeviceError, "a CPU kernel panicked"));
+        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => {
+                Err(Error::new(Status::DeviceError, format!("a CPU kernel failed: {}", error.message())))
+            }
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn note(&self, error: Error) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 }
 
@@ -160,9 +164,13 @@ unsafe extern "C" fn run(context: *mut c_void, inputs: *const *const c_void, out
         len => unsafe { std::slice::from_raw_parts_mut((*outputs).cast::<f32>(), len) },
     };
     let inputs = Inputs { data, described: &context.described };
-    if catch_unwind(AssertUnwindSafe(|| (context.work)(&inputs, output))).is_err() {
+    let done = crate::panic::catch(|| {
+        (context.work)(&inputs, output);
+        Ok(())
+    });
+    if let Err(error) = done {
         output.fill(0.0);
-        context.faults.panicked.store(true, Ordering::Release);
+        context.faults.note(error);
     }
 }
 

@@ -55,7 +55,10 @@ impl ModelInfo {
             head_dim: n(config.head_dim),
             hidden_size: n(config.hidden_size),
             quantization_bits: default.map_or(0, n),
-            quantization: config.quantization.as_ref().map_or_else(String::new, |q| q.describe()),
+            quantization: config
+                .quantization
+                .as_ref()
+                .map_or_else(|| "not quantized".into(), |q| q.describe()),
             weight_bytes: 0,
             block_size: 0,
             num_blocks: 0,

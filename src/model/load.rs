@@ -79,6 +79,8 @@ pub struct Loaded {
     pub runner: Box<dyn Runner>,
     /// What it is.
     pub info: ModelInfo,
+    /// Tells it from other models: [`Checkpoint::fingerprint`].
+    pub fingerprint: [u8; 32],
 }
 
 impl std::fmt::Debug for Loaded {
@@ -108,7 +110,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
     if !progress(1.0, "ready") {
         return Err(super::aborted());
     }
-    Ok(Loaded { runner, info })
+    Ok(Loaded { runner, info, fingerprint: checkpoint.fingerprint()? })
 }
 
 /// Loads the weights into MLX and makes the page pool.

@@ -9,6 +9,7 @@ pub mod batch;
 mod budget;
 mod checkpoint;
 mod config;
+mod fingerprint;
 pub mod from_gguf;
 pub mod gguf;
 mod info;

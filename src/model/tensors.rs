@@ -107,6 +107,11 @@ impl TensorIndex {
         self.tensors.get(name)
     }
 
+    /// Every tensor with its name, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)

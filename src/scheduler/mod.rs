@@ -1,8 +1,8 @@
 //! What runs in the next step: admission, chunked prefill, preemption. Knows ids and counts, no MLX.
 //!
 //! Promises:
-//! - A step is decode rows first, then prompt chunks, within `max_step_tokens`. Every sequence that
-//!   can decode does, in every step.
+//! - A step is decode rows first, then prompt chunks, within `max_step_tokens`; beside decode rows also
+//!   within what [`Scheduler::limit_prefill`] allows. Every sequence that can decode does, in every step.
 //! - Order is priority, then arrival; nothing is overtaken for good within a priority (`share.rs` says
 //!   how prompts share a step). A waiting sequence that does not fit is not passed by others; what runs
 //!   is not stopped for what waits, whatever its priority.

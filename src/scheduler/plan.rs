@@ -230,7 +230,10 @@ impl Scheduler {
                 wants.push(Want { priority: rank.priority.0, left: s.left() });
             }
         }
-        let budget = self.config.max_step_tokens - step.rows.len();
+        let mut budget = self.config.max_step_tokens - step.rows.len();
+        if !step.rows.is_empty() {
+            budget = budget.min(self.prefill_limit);
+        }
         let chunks = share(budget, self.config.max_prefill_chunk, &wants);
         for (id, chunk) in ids.into_iter().zip(chunks) {
             if chunk == 0 {

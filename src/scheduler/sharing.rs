@@ -8,7 +8,7 @@ use super::state::Scheduler;
 use crate::cache::{BlockManager, ChainHash, Parent};
 use crate::error::Result;
 
-/// A sequence that has had no row for more plans than this is not waited for.
+/// A sequence of lower priority that has had no row for more plans than this is not waited for.
 const STALLED_AFTER: u64 = 8;
 
 pub(super) type Announced = FxHashMap<ChainHash, SequenceId>;
@@ -77,19 +77,22 @@ pub(super) fn withdraw(announced: &mut Announced, id: SequenceId, s: &mut Sequen
 }
 
 impl Scheduler {
-    /// Whether this block is being computed by a sequence that makes progress; who it is.
+    /// Who is computing this block, if `waiting` is well advised to wait for it. The owner has pages, so its
+    /// turn comes, and computing the block twice would only take budget from it; but `waiting` may be more
+    /// urgent than an owner whose turn does not come soon.
     ///
     /// A hash that collides would only make a sequence wait without need, so tokens are not compared.
-    fn computed_by(&self, hash: &ChainHash) -> Option<SequenceId> {
-        let owner = *self.announced.get(hash)?;
-        let last_row = self.sequences.get(&owner)?.last_row;
-        (last_row + STALLED_AFTER >= self.plans).then_some(owner)
+    fn computed_by(&self, hash: &ChainHash, waiting: &Sequence) -> Option<SequenceId> {
+        let id = *self.announced.get(hash)?;
+        let owner = self.sequences.get(&id)?;
+        let as_urgent = owner.rank.priority.0 >= waiting.rank.priority.0;
+        (as_urgent || owner.last_row + STALLED_AFTER >= self.plans).then_some(id)
     }
 
     /// Whether the wait found earlier still holds.
     pub(super) fn still_waits(&self, s: &Sequence) -> bool {
         s.waits_for.is_some_and(|wait| {
-            s.hashes.as_slice().get(wait.block).and_then(|h| self.computed_by(h)) == Some(wait.owner)
+            s.hashes.as_slice().get(wait.block).and_then(|h| self.computed_by(h, s)) == Some(wait.owner)
         })
     }
 
@@ -98,7 +101,7 @@ impl Scheduler {
     pub(super) fn worth_waiting_for(&self, s: &Sequence, matched: usize) -> Option<SharedWait> {
         let mut wait = None;
         for (block, hash) in s.hashes.as_slice().iter().enumerate().skip(matched) {
-            let Some(owner) = self.computed_by(hash) else { break };
+            let Some(owner) = self.computed_by(hash, s) else { break };
             wait = Some(SharedWait { block, owner });
         }
         wait

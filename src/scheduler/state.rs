@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 use super::sequence::{Place, Rank, Sequence};
 use super::sharing;
 use super::{NewSequence, SchedulerConfig, SchedulerStats, SequenceId};
-use crate::cache::{BlockCounts, BlockHashes, BlockManager, BlockTable, ChainHash, Parent, blocks_for};
+use crate::cache::{
+    BlockCounts, BlockHashes, BlockId, BlockManager, BlockTable, ChainHash, Parent, SavedBlock, blocks_for,
+};
 use crate::error::{Error, Result, Status};
 
 /// Decides what runs. See the module's page.
@@ -27,6 +29,8 @@ pub struct Scheduler {
     deadlines: BTreeSet<(Instant, SequenceId)>,
     /// The sequence that last did not fit, and when: it is not tried at every plan.
     pub(super) blocked: Option<Blocked>,
+    /// Prompt tokens of a step that has decode rows, at most.
+    pub(super) prefill_limit: usize,
     arrivals: u64,
     pub(super) plans: u64,
     pub(super) stats: SchedulerStats,
@@ -60,6 +64,7 @@ impl Scheduler {
             announced: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             blocked: None,
+            prefill_limit: usize::MAX,
             arrivals: 0,
             plans: 0,
             stats: SchedulerStats::default(),
@@ -71,6 +76,12 @@ impl Scheduler {
     /// The limits.
     pub fn config(&self) -> &SchedulerConfig {
         &self.config
+    }
+
+    /// Bounds the prompt tokens of steps that have decode rows, from the next plan on: at least one. There is
+    /// no bound but `max_step_tokens` at first.
+    pub fn limit_prefill(&mut self, tokens: usize) {
+        self.prefill_limit = tokens.max(1);
     }
 
     /// Queues a sequence.
@@ -258,6 +269,16 @@ impl Scheduler {
             self.stats.preemptions += 1;
         }
         Ok(())
+    }
+
+    /// Every full block of the prefix index, to be saved. See [`BlockManager::saved_blocks`].
+    pub fn saved_blocks(&self) -> Vec<(BlockId, SavedBlock)> {
+        self.blocks.saved_blocks()
+    }
+
+    /// Enters saved blocks into the prefix index. See [`BlockManager::restore`].
+    pub fn restore_blocks(&mut self, saved: &[SavedBlock]) -> Result<Vec<Option<BlockId>>> {
+        self.blocks.restore(saved)
     }
 
     /// Forgets the prefixes that no running sequence holds.

@@ -1,10 +1,13 @@
 //! Text to tokens, on the caller's thread.
 //!
 //! Promises:
-//! - Token ids equal those of the reference: `transformers` on a directory's files, and for a GGUF file
-//!   what the model's own `tokenizer.json` would give.
+//! - Token ids equal those of the reference, the `tokenizers` library on the model's `tokenizer.json`;
+//!   for a GGUF file, on the `tokenizer.json` that it was converted from. (`transformers` 5 sets that
+//!   file's rules aside for classes like `LlamaTokenizer`; a text that begins with a space, or follows
+//!   a special token, differs there.)
 //! - Special tokens written out in a text (`<|im_start|>`) become those tokens, as in the reference.
-//! - A [`Tokenizer`] is shared between threads without a lock.
+//! - A [`Tokenizer`] is shared between threads without a lock. (For speed the crate keeps up to 10,000
+//!   words per thread and tokenizer, until the thread ends.)
 //! - Broken files give [`Status::TokenizerInvalid`] with file and position, also where the
 //!   `tokenizers` crate panics on them.
 
@@ -13,7 +16,6 @@ mod gguf;
 #[cfg(test)]
 mod tests;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,9 +74,9 @@ impl Tokenizer {
     /// End of text is any of these, as in mlx-lm: the `eos_token_id` (one or a list) of
     /// `generation_config.json`, else of `config.json`; and the `eos_token` of `tokenizer_config.json`.
     /// The beginning is the `bos_token` of `tokenizer_config.json`, else `bos_token_id` in the same order.
-    /// Whether a text is encoded with it is for `tokenizer.json` to say: `add_bos_token` in
-    /// `tokenizer_config.json` counts only without that file, as in `transformers`. Tokens that
-    /// `tokenizer_config.json` names special are, if the vocabulary has them.
+    /// Whether a text is encoded with it is for `tokenizer.json` to say: beside it, `add_bos_token` in
+    /// `tokenizer_config.json` counts for nothing, as in `transformers`. Tokens that
+    /// `tokenizer_config.json` gives a role are special, if the vocabulary has them.
     ///
     /// # Errors
     /// [`Status::TokenizerInvalid`] or [`Status::ModelInvalid`] for a malformed file, with its name and
@@ -177,12 +179,7 @@ impl Tokenizer {
 /// Runs code of the `tokenizers` crate: a panic there becomes an error.
 fn contain<T>(code: impl FnOnce() -> T) -> Result<T> {
     // What the code can have left half done is dropped with it, or is a cache per thread.
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let reason = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("without a message");
-        Error::new(Status::TokenizerInvalid, format!("the tokenizer cannot be used: {reason}"))
+    crate::panic::catch(|| Ok(code())).map_err(|panic| {
+        Error::new(Status::TokenizerInvalid, format!("the tokenizer cannot be used: {}", panic.message()))
     })
 }

@@ -1,5 +1,7 @@
 /* Every argument that is wrong gets its documented status and a message that names it, and the engine
- * goes on. */
+ * goes on.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <math.h>

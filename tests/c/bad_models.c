@@ -1,5 +1,7 @@
 /* Models that are missing, damaged, or of an unknown kind: each is refused with its documented status and a
- * message that names the file and what is wrong in it. */
+ * message that names the file and what is wrong in it.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 static void check_refused_at(const char *model, quire_status expected, const char *names, int line) {
@@ -144,7 +146,6 @@ static void gguf_files(void) {
         {"GGUF", 4},
         {"GGML\3\0\0\0", 8},
         {"GGUF\3\0\0\0\0\0\0\0", 12},
-        {"GGUF\143\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24},                 /* version 99 */
         {"GGUF\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24},                   /* no tensors, no metadata */
         {"GGUF\3\0\0\0\377\377\377\377\377\377\377\177\0\0\0\0\0\0\0\0", 24},   /* 2^63 - 1 tensors */
         {"GGUF\3\0\0\0\0\0\0\0\0\0\0\0\377\377\377\377\377\377\377\177", 24},   /* as many values */
@@ -156,9 +157,11 @@ static void gguf_files(void) {
         write_file(path, broken[i].bytes, broken[i].size);
         CHECK_REFUSED(path, QUIRE_MODEL_INVALID, "broken.gguf");
     }
+    write_file(path, "GGUF\143\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24);
+    CHECK_REFUSED(path, QUIRE_MODEL_UNSUPPORTED, "version 99");
     join_path(path, directory, "notes.txt");
     write_file(path, "no model at all", 15);
-    CHECK_REFUSED(path, QUIRE_MODEL_INVALID, "notes.txt");
+    CHECK_REFUSED(path, QUIRE_MODEL_UNSUPPORTED, "notes.txt");
 }
 
 static void tokenizers(void) {

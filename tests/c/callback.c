@@ -1,4 +1,6 @@
-/* Events delivered to a callback: on another thread, in order, and what may be called from inside. */
+/* Events delivered to a callback: on another thread, in order, and what may be called from inside.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <pthread.h>

@@ -1,4 +1,6 @@
-/* Cancelling: before, during and after, unknown and doubled ids, everything at once. */
+/* Cancelling: before, during and after, unknown and doubled ids, everything at once.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 static void before_anything_came(const char *slow) {
@@ -42,6 +44,7 @@ static void in_the_middle_of_a_prompt(void) {
     enum { PROMPT = 4000 };
     /* 250 steps that take 5 seconds: whoever cancels after the second is in time. */
     quire_engine_options options = options_for(new_model("{\"step_micros\": 20000}"));
+    options.max_sequences = 4;
     options.max_step_tokens = 16;
     quire_engine *engine = engine_from(&options);
     quire_error *error = NULL;

@@ -1,4 +1,6 @@
-/* Events taken with poll and wait: order, joining of unread deltas, tags, timeouts, refusals. */
+/* Events taken with poll and wait: order, joining of unread deltas, tags, timeouts, refusals.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <pthread.h>

@@ -1,4 +1,6 @@
 // The header in C++17: it compiles alone, and its handles fit into std::unique_ptr.
+//
+// runs-on: mock mlx
 #include "quire.h"
 
 #include "test.h"

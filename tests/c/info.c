@@ -1,4 +1,6 @@
-/* Versions, status names, model information and statistics. */
+/* Versions, status names, model information and statistics.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 

@@ -1,5 +1,7 @@
 /* Engines from creation to release: requests in text and tokens, draining, cancelling, and what is refused
- * after shutdown. */
+ * after shutdown.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <pthread.h>
@@ -170,7 +172,8 @@ static void an_event_outlives_its_engine(const char *model) {
     CHECK_OK(quire_engine_wait(engine, -1, &event, &error), error);
     release(engine);
     CHECK_EQUAL(event->kind, QUIRE_EVENT_DELTA);
-    CHECK_EQUAL(strlen(event->text), event->text_len);
+    CHECK(event->token_count > 0);
+    CHECK_EQUAL(event->text[event->text_len], '\0');
     quire_event_free(event);
 }
 

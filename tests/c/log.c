@@ -1,4 +1,6 @@
-/* The log callback: lines, levels, replacement, and user data released exactly once. */
+/* The log callback: lines, levels, replacement, and user data released exactly once.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* Faults on the engine's thread, injected by the mock: what is in flight fails with its status and a
- * message, what waits and what comes later is answered. Without the mock these faults cannot be made, and
- * the program only says so. */
+ * message, what waits and what comes later is answered. Without the mock these faults cannot be made, and the
+ * program counts as skipped. */
 #include "model.h"
 
 typedef struct fault {
@@ -64,7 +64,7 @@ int main(void) {
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         if (!survives(&faults[i])) {
             puts("panic: not the mock build, nothing to inject");
-            return 0;
+            return 77;
         }
     }
     return 0;

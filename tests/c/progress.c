@@ -1,4 +1,6 @@
-/* Loading progress: on the calling thread, rising from 0 to 1, and able to stop the load. */
+/* Loading progress: on the calling thread, rising from 0 to 1, and able to stop the load.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <pthread.h>

@@ -1,5 +1,7 @@
 /* Without a log callback the library writes nothing, whatever goes wrong: both terminals are files here,
- * and stay empty. */
+ * and stay empty.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <fcntl.h>

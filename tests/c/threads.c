@@ -1,5 +1,7 @@
 /* Eight threads submit, cancel and take events at once: every request ends exactly once, whoever takes its
- * end. */
+ * end.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 #include <pthread.h>

@@ -1,4 +1,6 @@
-/* Text to token ids and back, in pieces of any size, with and without a tokenizer. */
+/* Text to token ids and back, in pieces of any size, with and without a tokenizer.
+ *
+ * runs-on: mock mlx */
 #include "model.h"
 
 static void text_survives_the_round_trip(const quire_engine *engine) {
@@ -45,10 +47,10 @@ static void capacity_is_kept(const quire_engine *engine) {
 static void nothing_is_nothing(const quire_engine *engine) {
     quire_error *error = NULL;
     size_t count = 99;
-    CHECK_OK(quire_engine_tokenize(engine, NULL, 0, 0, NULL, 0, &count, &error), error);
+    CHECK_OK(quire_engine_tokenize(engine, "", 0, 0, NULL, 0, &count, &error), error);
     CHECK_EQUAL(count, 0);
     size_t length = 99;
-    CHECK_OK(quire_engine_detokenize(engine, NULL, 0, 0, NULL, 0, &length, &error), error);
+    CHECK_OK(quire_engine_detokenize(engine, some_tokens, 0, 0, NULL, 0, &length, &error), error);
     CHECK_EQUAL(length, 0);
 }
 

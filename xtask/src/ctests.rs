@@ -1,11 +1,12 @@
 //! The tests that need a C compiler and the library as users get it.
 //!
-//! Each `tests/c/*.c` and `*.cpp` is a program of its own: it passes if it exits with 0, and counts
-//! as skipped if it exits with 77. All run on the mock build of the library, and again under
+//! Each C and C++ file of `tests/c` and of `bindings/c/examples` is a program of its own: it passes if
+//! it exits with 0, and counts as skipped if it exits with 77. All run on the mock build of the library, and again under
 //! valgrind where there is one. A file with a line `runs-on: mlx` runs on the MLX build instead,
 //! one with `runs-on: mock mlx` on both, as does README's example. Programs are given:
 //!
-//! * as their one argument, a model that the build runs: the mock model, or a small real one;
+//! * as their first argument, a model that the build runs: the mock model, or a small real one (the
+//!   examples also a prompt);
 //! * in `QUIRE_TEST_MODEL`, the same; in `QUIRE_TEST_DATA`, the folder `tests/data`.
 
 use std::path::{Path, PathBuf};
@@ -25,37 +26,40 @@ enum Outcome {
     Failed(String),
 }
 
+impl From<Result> for Outcome {
+    fn from(result: Result) -> Outcome {
+        result.map_or_else(Outcome::Failed, |()| Outcome::Passed)
+    }
+}
+
 pub fn run() -> Result {
     sh::step("compiling include/quire.h alone, as C11 and C++17");
     cc::check_header()?;
 
     let home = sh::root().join("build/tests");
-    let programs = cc::sources(&sh::root().join("tests/c"))?;
+    let programs = programs()?;
     let mut tally = Tally::default();
     for (kind, name) in BUILDS {
         let dir = home.join(name);
         let lib = dir.join("lib");
         sh::step(format!("building libquire for the C tests ({name})"));
         library::lay_out(kind, &lib)?;
-        exports::check(&lib.join(library::FILE))?;
-        tally.count(&format!("{name}: exports match the header"), Outcome::Passed);
+        let exports = exports::check(&lib.join(library::FILE));
+        tally.count(&format!("{name}: exports match the header"), exports.into());
 
         let valgrind = kind == Kind::Mock && has_valgrind()?;
-        for source in &programs {
-            if !builds_named_in(source)?.iter().any(|build| build == name) {
-                continue;
-            }
-            let output = dir.join(source.file_stem().unwrap_or_default());
-            let label = format!("{name}: {}", sh::file_name(source));
-            if let Err(problem) = compile(source, &output, &lib) {
+        let model = if kind == Kind::Mock { data().join("mock-model") } else { model::fetch()? };
+        for program in programs.iter().filter(|program| program.builds.iter().any(|build| build == name)) {
+            let label = format!("{name}: {}", program.label);
+            let output = dir.join(&program.label).with_extension("");
+            if let Err(problem) = compile(&program.source, &output, &dir) {
                 tally.count(&label, Outcome::Failed(problem));
                 continue;
             }
-            let model = if kind == Kind::Mock { data().join("mock-model") } else { model::fetch()? };
-            tally.count(&label, outcome(Command::new(&output).arg(&model), &model)?);
+            let run = |command: &mut Command| outcome(command.arg(&model).args(program.arguments), &model);
+            tally.count(&label, run(&mut Command::new(&output))?);
             if valgrind {
-                let mut command = under_valgrind(&output);
-                tally.count(&format!("{label} (valgrind)"), outcome(command.arg(&model), &model)?);
+                tally.count(&format!("{label} (valgrind)"), run(&mut under_valgrind(&output))?);
             }
         }
     }
@@ -66,9 +70,35 @@ pub fn run() -> Result {
     tally.finish()
 }
 
-fn compile(source: &Path, output: &Path, library: &Path) -> Result {
-    let (sources, run_paths) = ([source.to_owned()], ["@/lib"]);
-    cc::Program { sources: &sources, output, library, run_paths: &run_paths, optimize: false }.compile()
+/// A C or C++ file that is a program.
+struct Program {
+    source: PathBuf,
+    /// Its path for people, as in `tests/cancel.c`.
+    label: String,
+    builds: Vec<String>,
+    /// What it is given besides a model.
+    arguments: &'static [&'static str],
+}
+
+fn programs() -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    let folders: [(&str, &str, &[&str]); 2] =
+        [("tests", "tests/c", &[]), ("examples", "bindings/c/examples", &["Hello"])];
+    for (name, folder, arguments) in folders {
+        for source in cc::sources(&sh::root().join(folder))? {
+            let label = format!("{name}/{}", sh::file_name(&source));
+            let builds = builds_named_in(&source)?;
+            programs.push(Program { source, label, builds, arguments });
+        }
+    }
+    Ok(programs)
+}
+
+/// Compiles a program to `output`, in a folder of `build`, whose `lib` has the library.
+fn compile(source: &Path, output: &Path, build: &Path) -> Result {
+    let (sources, run_paths, library) = ([source.to_owned()], ["@/../lib"], build.join("lib"));
+    cc::Program { sources: &sources, output, library: &library, run_paths: &run_paths, optimize: false }
+        .compile()
 }
 
 /// The library and its neighbours, copied to an empty folder, are enough to run.
@@ -82,11 +112,8 @@ fn copied_folder_runs(home: &Path, tally: &mut Tally) -> Result {
     }
     let library = copy.join(library::FILE);
     if cfg!(target_os = "linux") {
-        let outcome = match loads_from_its_folder(&library, &copy)? {
-            None => Outcome::Passed,
-            Some(problem) => Outcome::Failed(problem),
-        };
-        tally.count("copied: every library is found in the folder or the system", outcome);
+        let found = loads_from_its_folder(&library, &copy);
+        tally.count("copied: every library is found in the folder or the system", found.into());
     }
     let driver = copy.join("bench");
     bench::compile(&copy, &driver)?;
@@ -97,8 +124,9 @@ fn copied_folder_runs(home: &Path, tally: &mut Tally) -> Result {
     Ok(())
 }
 
-/// What the loader takes from outside `folder` beyond the C and C++ runtimes, or does not find.
-fn loads_from_its_folder(library: &Path, folder: &Path) -> Result<Option<String>> {
+/// An error that lists what the loader takes from outside `folder` beyond the C and C++ runtimes, or
+/// does not find.
+fn loads_from_its_folder(library: &Path, folder: &Path) -> Result {
     const SYSTEM: [&str; 7] =
         ["linux-vdso.so", "ld-linux-", "libc.so", "libm.so", "libgcc_s.so", "libstdc++.so", "libcuda.so"];
     // Copies of the same names elsewhere must not help.
@@ -108,7 +136,7 @@ fn loads_from_its_folder(library: &Path, folder: &Path) -> Result<Option<String>
         !line.contains(&*folder.to_string_lossy()) && !SYSTEM.iter().any(|system| name.starts_with(system))
     };
     let strays: Vec<&str> = said.lines().filter(stray).map(str::trim).collect();
-    Ok((!strays.is_empty()).then(|| strays.join("\n")))
+    if strays.is_empty() { Ok(()) } else { Err(strays.join("\n")) }
 }
 
 /// The builds a program runs on, from the line in it that says so.

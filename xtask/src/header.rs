@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{Result, sh};
 
 /// The files of `src/ffi` that hold exported items, in the order in which one reads a header.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("version", "Version"),
     ("error", "Statuses and errors"),
     ("log", "Logging"),
@@ -16,6 +16,7 @@ const SECTIONS: [(&str, &str); 9] = [
     ("event", "Events"),
     ("info", "Statistics and model information"),
     ("text", "Tokens and text"),
+    ("cache", "The prefix cache on disk"),
 ];
 
 /// Writes the header, or with `check` only compares it with what is there.

@@ -9,7 +9,10 @@ use crate::Result;
 
 /// The repository's root.
 pub fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says it to what it runs: the binary may come from a target folder that several
+    // checkouts share.
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     xtask.parent().expect("xtask lies in the repository").to_owned()
 }
 

@@ -75,8 +75,8 @@ static int measure(session *engine, const single_options *options, const samplin
         if (code != EXIT_OK) {
             return code;
         }
-        progress_note("%s: %u input, %u output, TTFT %.1f ms, %.1f tok/s", label, runs[i].prompt_tokens,
-                      runs[i].output_tokens, run_ttft_ms(&runs[i]), run_generation_rate(&runs[i]));
+        progress_note("%s: %u input, %u output tokens in %.1f ms", label, runs[i].prompt_tokens,
+                      runs[i].output_tokens, run_latency_ms(&runs[i]));
     }
     return EXIT_OK;
 }
@@ -136,6 +136,18 @@ static double total_throughput(const single_result *result) {
     return (double)(result->input_tokens + result->output_tokens) / result->seconds;
 }
 
+/* Answers of different lengths are hard to compare; most readers do not know why they differ. */
+static void hint_at_short_answers(const single_result *result) {
+    size_t ended_early = 0;
+    for (size_t i = 0; i < result->count; i++) {
+        ended_early += result->runs[i].finish_reason == QUIRE_FINISH_END_OF_SEQUENCE;
+    }
+    if (ended_early > 0) {
+        progress_note("%zu of %zu answers ended with an end-of-sequence token; --ignore-eos makes all equally long",
+                      ended_early, result->count);
+    }
+}
+
 static int print_result(const session *engine, const char *model, const single_result *result) {
     static const char *const headings[] = {"<", "mean", "p50", "p95", "p99"};
     print_heading(engine, model, "Prompts one after another");
@@ -153,6 +165,7 @@ static int print_result(const session *engine, const char *model, const single_r
            "(input and output), %.2f requests/s\n",
            result->input_tokens, result->output_tokens, result->seconds, total_throughput(result),
            (double)result->count / result->seconds);
+    hint_at_short_answers(result);
     return print_memory(engine, stdout);
 }
 

@@ -54,7 +54,7 @@ pub(super) trait Vector: Copy {
         let x = self.max(Self::splat(-87.336_55)).min(Self::splat(88.722_83));
         let shifted = x.mul(Self::splat(std::f32::consts::LOG2_E)).add(Self::splat(ROUND));
         let n = shifted.add(Self::splat(-ROUND));
-        let r = n.mul_add(Self::splat(-0.693_359_375), x);
+        let r = n.mul_add(Self::splat(-0.693_359_4), x);
         let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
         let mut p = Self::splat(1.987_569_2e-4);
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.500_000_03] {

@@ -4,10 +4,11 @@
 //! moment before they sleep. The threads end when the pool is dropped.
 
 use std::cell::UnsafeCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use crate::error::Error;
 
 /// How often an idle thread looks for work before it sleeps: some 20 microseconds.
 const SPINS: u32 = 2000;
@@ -27,7 +28,8 @@ struct Shared {
     next_part: AtomicUsize,
     /// Workers that have not finished the current run.
     busy: AtomicUsize,
-    panicked: AtomicBool,
+    /// The first panic of the current run.
+    failed: Mutex<Option<Error>>,
     closing: AtomicBool,
 }
 
@@ -52,8 +54,12 @@ impl Shared {
             if part >= job.parts {
                 return;
             }
-            if catch_unwind(AssertUnwindSafe(|| work(part))).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
+            let done = crate::panic::catch(|| {
+                work(part);
+                Ok(())
+            });
+            if let Err(error) = done {
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
         }
     }
@@ -90,7 +96,7 @@ impl Threads {
             job: UnsafeCell::new(Job { parts: 0, work: nothing }),
             next_part: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
-            panicked: AtomicBool::new(false),
+            failed: Mutex::new(None),
             closing: AtomicBool::new(false),
         });
         let workers = (1..count)
@@ -140,9 +146,11 @@ impl Threads {
             // The other threads may have to wait for a core; then this one should not keep one.
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        let panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
+        let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(guard);
-        assert!(!panicked, "a part of a CPU kernel panicked");
+        if let Some(error) = failed {
+            panic!("{}", error.message());
+        }
     }
 
     /// Splits `0..items` into about four ranges a thread, none shorter than `least`, and runs `work` on each.
@@ -235,8 +243,11 @@ mod tests {
     #[test]
     fn a_panic_arrives_and_the_pool_goes_on() {
         let threads = Threads::new(2);
-        let caught = catch_unwind(AssertUnwindSafe(|| threads.run(8, &|part| assert_ne!(part, 3))));
-        assert!(caught.is_err());
+        let caught = crate::panic::catch(|| {
+            threads.run(8, &|part| assert_ne!(part, 3, "the third"));
+            Ok(())
+        });
+        assert!(caught.unwrap_err().message().contains("the third"));
         let count = AtomicUsize::new(0);
         threads.run(8, &|_| {
             count.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Runner;
 use crate::engine::mock::{MockOptions, MockRunner, expected_tokens};
-use crate::error::Result;
+use crate::error::{Result, Status};
 use crate::sampling::SamplingParams;
 use crate::scheduler::{Admitted, NewSequence, Row, RowInput, Scheduler, SchedulerConfig, SequenceId, Step};
 
@@ -19,6 +19,7 @@ pub enum End {
 }
 
 struct Request {
+    prompt: Vec<u32>,
     params: SamplingParams,
     expected: Vec<u32>,
     output: Vec<u32>,
@@ -99,9 +100,10 @@ impl Driver {
         if let Some(eos) = expected.iter().position(|&t| t == self.options.eos_token) {
             expected.truncate(eos + 1);
         }
+        let prompt = new.prompt.clone();
         self.scheduler.add(new)?;
         self.scheduler.check().unwrap();
-        self.requests.insert(id, Request { params, expected, output: Vec::new(), end: None });
+        self.requests.insert(id, Request { prompt, params, expected, output: Vec::new(), end: None });
         Ok(())
     }
 
@@ -135,7 +137,9 @@ impl Driver {
             self.check_step(&step);
             let params: Vec<Option<&SamplingParams>> =
                 step.rows.iter().map(|r| r.samples.then(|| &self.requests[&r.id].params)).collect();
-            if self.runner.launch(&step, &params).is_err() {
+            if let Err(e) = self.runner.launch(&step, &params) {
+                // Anything else is the mock's verdict on a wrong step.
+                assert_eq!(e.status(), Status::DeviceError, "{e}: {step:?}");
                 self.fail();
                 return true;
             }
@@ -149,7 +153,8 @@ impl Driver {
             collected = true;
             match self.runner.collect() {
                 Ok(sampled) => sampled.into_iter().for_each(|s| self.take(s.id, s.token)),
-                Err(_) => {
+                Err(e) => {
+                    assert_eq!(e.status(), Status::DeviceError, "{e}");
                     self.fail();
                     return true;
                 }
@@ -214,6 +219,12 @@ impl Driver {
 
     pub fn how_ended(&self, id: SequenceId) -> Option<End> {
         self.requests[&id].end
+    }
+
+    /// The sequence's prompt and the first `n` tokens of its answer, given or still to come.
+    pub fn conversation(&self, id: SequenceId, n: usize) -> Vec<u32> {
+        let request = &self.requests[&id];
+        request.prompt.iter().chain(request.expected.iter().take(n)).copied().collect()
     }
 
     pub fn output(&self, id: SequenceId) -> &[u32] {

@@ -76,13 +76,38 @@ fn the_youngest_of_the_lowest_priority_gives_way_and_answers_the_same() {
 
 #[test]
 fn admission_leaves_room_to_grow() {
-    // Two prompts of 7 blocks fill 14 of 16; each can grow by one, and only then may a third start.
+    // Two prompts of 7 blocks fill 14 of 16, and each will grow by one. The third would fit as well.
     let mut d = Driver::new(SchedulerConfig { num_blocks: 16, ..config() });
-    for id in 1..=3 {
-        d.add(sequence(id, prompt(id as u32, 27), 4)).unwrap();
+    for (id, len) in [(1, 27), (2, 27), (3, 5)] {
+        d.add(sequence(id, prompt(id as u32, len), 4)).unwrap();
     }
     d.drain();
     assert_eq!(d.scheduler.stats().preemptions, 0);
+}
+
+#[test]
+fn whoever_only_waits_for_its_last_token_gives_its_pages_first() {
+    // Both hold 3 of 6 blocks when the second needs one more; the first has nothing left to run.
+    let mut d = Driver::new(SchedulerConfig { num_blocks: 6, ..config() });
+    d.add(sequence(1, prompt(1, 8), 5)).unwrap();
+    d.add(sequence(2, prompt(2, 8), 15)).unwrap();
+    d.drain();
+    assert_eq!(d.scheduler.stats().preemptions, 0);
+    assert!([1, 2].iter().all(|&id| d.how_ended(id) == Some(End::Finished)));
+}
+
+#[test]
+fn whoever_did_not_fit_starts_as_soon_as_there_is_room() {
+    let mut d = Driver::new(SchedulerConfig { num_blocks: 16, ..config() });
+    for (id, len, new) in [(1, 24, 3), (2, 24, 10), (3, 16, 3)] {
+        d.add(sequence(id, prompt(id as u32, len), new)).unwrap();
+    }
+    d.drain();
+    let first_step = |id| d.rows_of(id)[0].0;
+    let last_step = |id| d.rows_of(id).last().unwrap().0;
+    assert!(first_step(3) > last_step(1), "it did not fit beside the other two");
+    assert!(first_step(3) <= last_step(1) + 3, "{} {}", first_step(3), last_step(1));
+    assert!(first_step(3) < last_step(2));
 }
 
 #[test]

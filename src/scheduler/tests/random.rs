@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::driver::{Driver, config};
+use super::driver::{Driver, config, sequence};
 use crate::engine::mock::MockOptions;
 use crate::error::Status;
 use crate::sampling::SamplingParams;
@@ -20,6 +20,13 @@ enum Op {
         salt: u8,
         deadline: Option<u64>,
         seed: u64,
+    },
+    /// The n-th request's prompt and the beginning of its answer, which may still be in the making.
+    Continue {
+        n: usize,
+        answer: usize,
+        own: usize,
+        new: u32,
     },
     /// Cancels the n-th request ever made, alive or not.
     Cancel(usize),
@@ -51,6 +58,8 @@ fn op() -> impl Strategy<Value = Op> {
         });
     prop_oneof![
         40 => add,
+        20 => (0usize..64, 0usize..40, 0usize..3, 1u32..30)
+            .prop_map(|(n, answer, own, new)| Op::Continue { n, answer, own, new }),
         10 => any::<prop::sample::Index>().prop_map(|i| Op::Cancel(i.index(64))),
         50 => (1usize..6).prop_map(Op::Turns),
         10 => (1u64..10).prop_map(Op::Wait),
@@ -73,6 +82,16 @@ fn any_config() -> impl Strategy<Value = SchedulerConfig> {
     )
 }
 
+fn add(driver: &mut Driver, next: &mut u64, new: NewSequence, params: SamplingParams) {
+    match driver.add_sampled(new, params) {
+        Ok(()) => *next += 1,
+        Err(e) => assert!(
+            matches!(e.status(), Status::QueueFull | Status::PromptTooLong),
+            "unexpected refusal: {e}"
+        ),
+    }
+}
+
 fn run(config: SchedulerConfig, options: MockOptions, look_ahead: usize, ops: &[Op]) -> Driver {
     let mut driver = Driver::with_options(config, options);
     driver.look_ahead = look_ahead;
@@ -82,21 +101,18 @@ fn run(config: SchedulerConfig, options: MockOptions, look_ahead: usize, ops: &[
             Op::Add { text, len, own, new, priority, salt, deadline, seed } => {
                 let mut prompt: Vec<u32> = (0..len as u32).map(|i| (text * 7 + i * i) % 50).collect();
                 prompt.extend((0..own as u32).map(|i| (next as u32 * 31 + i) % 50));
-                let new = NewSequence {
-                    id: next,
-                    prompt,
-                    max_new_tokens: new,
-                    priority,
-                    deadline: deadline.map(|d| driver.at(millis + d)),
-                    salt: vec![salt],
-                };
+                let deadline = deadline.map(|d| driver.at(millis + d));
+                let salt = vec![salt];
+                let new = NewSequence { id: next, prompt, max_new_tokens: new, priority, deadline, salt };
                 let params = SamplingParams { temperature: seed as f32, seed, ..Default::default() };
-                match driver.add_sampled(new, params) {
-                    Ok(()) => next += 1,
-                    Err(e) => assert!(
-                        matches!(e.status(), Status::QueueFull | Status::PromptTooLong),
-                        "unexpected refusal: {e}"
-                    ),
+                add(&mut driver, &mut next, new, params);
+            }
+            Op::Continue { n, answer, own, new } => {
+                if next > 0 {
+                    let mut prompt = driver.conversation(n as u64 % next, answer);
+                    prompt.extend((0..own as u32).map(|i| (next as u32 * 31 + i) % 50));
+                    let new = NewSequence { salt: vec![0], ..sequence(next, prompt, new) };
+                    add(&mut driver, &mut next, new, SamplingParams::default());
                 }
             }
             Op::Cancel(n) => {

@@ -170,3 +170,67 @@ fn eviction_takes_the_least_recently_used_prefix_first() {
     d.drain();
     assert!(d.cached_tokens(8) < 20, "{}", d.cached_tokens(8));
 }
+
+/// A sequence that shares all with one that gets no budget for a while: was it admitted meanwhile?
+fn starts_over_beside_a_stalled_one(priority: i32) -> (bool, Driver) {
+    let mut d = Driver::new(SchedulerConfig { max_step_tokens: 12, num_blocks: 512, ..config() });
+    d.add(NewSequence { priority: 9, ..sequence(1, prompt(1, 800), 1) }).unwrap();
+    d.add(sequence(2, prompt(2, 100), 1)).unwrap();
+    d.turn();
+    d.add(NewSequence { priority, ..sequence(3, prompt(2, 100), 1) }).unwrap();
+    // Short prompts take all that the first one leaves.
+    for id in 10..22u32 {
+        d.add(NewSequence { priority: 9, ..sequence(u64::from(id), prompt(id, 9), 1) }).unwrap();
+        d.turn();
+    }
+    assert!(d.rows_of(2).len() <= 1, "it has not got on");
+    (d.admitted.iter().any(|a| a.id == 3), d)
+}
+
+#[test]
+fn an_equal_prompt_waits_however_long_its_leader_takes() {
+    let (started, mut d) = starts_over_beside_a_stalled_one(0);
+    assert!(!started);
+    d.drain();
+    assert_eq!(d.cached_tokens(3), 99);
+}
+
+#[test]
+fn a_more_urgent_prompt_does_not_wait_for_a_stalled_one() {
+    let (started, mut d) = starts_over_beside_a_stalled_one(5);
+    assert!(started, "it starts over");
+    d.drain();
+}
+
+#[test]
+fn a_sequence_indexes_its_own_blocks_when_the_equal_ones_are_evicted() {
+    let mut d = Driver::new(SchedulerConfig { num_blocks: 40, ..config() });
+    // Equal prompts, hence equal answers: the blocks of the first stand for those of the second.
+    d.add(sequence(1, prompt(1, 8), 20)).unwrap();
+    d.add(sequence(2, prompt(1, 8), 60)).unwrap();
+    while d.how_ended(1).is_none() {
+        d.turn();
+    }
+    // Everything that is only cached has to go.
+    d.add(sequence(3, prompt(3, 96), 1)).unwrap();
+    d.drain();
+    d.add(sequence(4, d.conversation(2, 60), 1)).unwrap();
+    d.drain();
+    assert_eq!(d.cached_tokens(4), 67);
+}
+
+#[test]
+fn what_a_step_writes_is_not_read_in_the_same_step() {
+    // Without look-ahead a decode row's token is known when it is planned. Whenever a request comes that
+    // goes on where the other is just writing, it must not read what that very step writes.
+    for answered in 0..12 {
+        let mut d = Driver::new(config());
+        d.look_ahead = 0;
+        d.add(sequence(1, prompt(1, 6), 40)).unwrap();
+        (0..=answered).for_each(|_| assert!(d.turn()));
+        d.add(sequence(2, d.conversation(1, 30), 3)).unwrap();
+        d.turn();
+        assert!(d.cached_tokens(2) <= d.rows_of(1).last().unwrap().1.start as usize);
+        d.drain();
+    }
+}

@@ -77,10 +77,14 @@ fn run_patchelf(args: &[&str], library: &Path) -> Result {
 /// Resolves every library and symbol that `library` needs, as the loader would.
 fn check_loads(library: &Path) -> Result {
     let said = sh::output(Command::new("sh").args(["-c", "ldd -r \"$0\" 2>&1"]).arg(library))?;
-    let bad = |line: &&str| {
-        // The NVIDIA driver is allowed to be absent where the library is put together.
-        (line.contains("not found") || line.contains("undefined symbol")) && !line.contains("libcuda.so")
+    // NVIDIA's driver (libcuda, functions cuXyz) may be absent where the library is put together.
+    let driver = |line: &str| {
+        let symbol = line.trim_start().strip_prefix("undefined symbol: cu");
+        line.contains("libcuda.so")
+            || symbol.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
     };
+    let bad =
+        |line: &&str| (line.contains("not found") || line.contains("undefined symbol")) && !driver(line);
     let problems: Vec<&str> = said.lines().filter(bad).collect();
     if problems.is_empty() {
         Ok(())

@@ -1,0 +1,157 @@
+//! How much of a prompt may ride along with streams that are decoding: as much as keeps a step under twice
+//! what it takes without.
+//!
+//! Measured as the engine runs, for what a prompt token costs beside a batch of decoding rows differs by
+//! orders of magnitude between devices and models.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::scheduler::{RowInput, Step};
+
+/// Prompt tokens a step takes beside decoding rows before anything was measured, and never less than half of
+/// this: prompts must move on.
+const FIRST_GUESS: usize = 32;
+/// The part of a decoding step's time that prompt tokens may take on top of it; less than 1, for times vary.
+const SHARE: f64 = 0.75;
+/// How much a new measurement counts against those before it.
+const WEIGHT: f64 = 0.25;
+
+/// A running mean that forgets.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean(Option<f64>);
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.0 = Some(self.0.map_or(value, |mean| mean + WEIGHT * (value - mean)));
+    }
+}
+
+/// What a step is made of, as far as its time goes.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    launched: Instant,
+    decode_rows: usize,
+    prompt_tokens: usize,
+}
+
+/// Times of steps, and what follows from them.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Launched steps that were not collected.
+    in_flight: VecDeque<Load>,
+    last_collected: Option<Instant>,
+    /// Seconds of a step of decoding rows only.
+    decode_step: Mean,
+    /// Seconds that a prompt token adds to a step.
+    prompt_token: Mean,
+}
+
+impl Pace {
+    /// A step has been launched.
+    pub fn launched(&mut self, step: &Step, now: Instant) {
+        let is_decode = |input: &RowInput| match input {
+            RowInput::Sampled => true,
+            RowInput::Tokens(tokens) => tokens.len() == 1,
+        };
+        let decode_rows = step.rows.iter().filter(|row| is_decode(&row.input)).count();
+        let tokens: usize = step.rows.iter().map(crate::scheduler::Row::input_len).sum();
+        self.in_flight.push_back(Load { launched: now, decode_rows, prompt_tokens: tokens - decode_rows });
+    }
+
+    /// The oldest launched step has been collected.
+    pub fn collected(&mut self, now: Instant) {
+        let Some(load) = self.in_flight.pop_front() else { return };
+        // Steps run one after another: this one began when it was launched or when the one before ended.
+        let began = self.last_collected.map_or(load.launched, |last| last.max(load.launched));
+        self.last_collected = Some(now);
+        self.observe(load, now.saturating_duration_since(began));
+    }
+
+    fn observe(&mut self, load: Load, took: Duration) {
+        let took = took.as_secs_f64();
+        if load.prompt_tokens == 0 {
+            self.decode_step.add(took);
+            return;
+        }
+        let decoding = if load.decode_rows == 0 { 0.0 } else { self.decode_step.0.unwrap_or(0.0) };
+        self.prompt_token.add((took - decoding).max(0.0) / load.prompt_tokens as f64);
+    }
+
+    /// Launched steps will not be collected.
+    pub fn forget_in_flight(&mut self) {
+        self.in_flight.clear();
+    }
+
+    /// Most prompt tokens for the next step, if it has decoding rows.
+    pub fn prompt_tokens(&self) -> usize {
+        let (Some(step), Some(token)) = (self.decode_step.0, self.prompt_token.0) else { return FIRST_GUESS };
+        let tokens = SHARE * step / token.max(1e-9);
+        (tokens as usize).max(FIRST_GUESS / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Row;
+    use std::sync::Arc;
+
+    fn step(decode: usize, prompt: usize) -> Step {
+        let row = |input| Row {
+            id: 1,
+            slot: 0,
+            input,
+            start: 0,
+            blocks: Arc::from([]),
+            samples: true,
+            sampled_before: 0,
+        };
+        let mut rows = vec![row(RowInput::Sampled); decode];
+        if prompt > 0 {
+            rows.push(row(RowInput::Tokens(vec![0; prompt])));
+        }
+        Step { rows, copies: vec![] }
+    }
+
+    /// Runs steps back to back, each launched before the one before is collected.
+    fn run(pace: &mut Pace, mut now: Instant, steps: &[(usize, usize, u64)]) -> Instant {
+        for (decode, prompt, millis) in steps {
+            pace.launched(&step(*decode, *prompt), now);
+            now += Duration::from_millis(*millis);
+            pace.collected(now);
+        }
+        now
+    }
+
+    #[test]
+    fn prompts_get_three_quarters_of_a_decoding_step_on_top_of_it() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.prompt_tokens(), FIRST_GUESS);
+        // A step of 20 ms, 0.1 ms a prompt token.
+        let now = run(&mut pace, Instant::now(), &[(8, 0, 20); 20]);
+        run(&mut pace, now, &[(8, 100, 30); 20]);
+        assert!((145..=155).contains(&pace.prompt_tokens()), "{}", pace.prompt_tokens());
+    }
+
+    #[test]
+    fn slow_prompts_still_move_on_and_fast_ones_are_not_held_back() {
+        let mut pace = Pace::default();
+        let now = run(&mut pace, Instant::now(), &[(1, 0, 10), (1, 10, 1000)]);
+        assert_eq!(pace.prompt_tokens(), FIRST_GUESS / 2);
+        run(&mut pace, now, &[(1, 1000, 10); 60]);
+        assert!(pace.prompt_tokens() > 100_000);
+    }
+
+    #[test]
+    fn a_look_ahead_step_counts_from_the_end_of_the_one_before() {
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        pace.launched(&step(1, 0), at(0));
+        pace.launched(&step(1, 0), at(1));
+        pace.collected(at(10));
+        pace.collected(at(20));
+        assert!((pace.decode_step.0.unwrap() - 0.010).abs() < 1e-6);
+    }
+}

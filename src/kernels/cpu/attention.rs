@@ -280,6 +280,7 @@ fn queries<V: Vector, const Q: usize>(job: &Job<'_>, tile: &[(usize, usize)]) {
 
 /// Turns the first `seen` scores into weights under the running maximum, and rescales what came before.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
 fn softmax_step<V: Vector>(
     scores: V,
     seen: usize,

@@ -183,6 +183,7 @@ tiles! {
 }
 
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
 fn tile<V: Vector, const BITS: usize, const M: usize>(
     prepared: &Prepared,
     w: &QuantizedWeights<'_>,

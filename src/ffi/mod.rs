@@ -1,7 +1,7 @@
 //! The C ABI: one file per C concept, no logic. `include/quire.h` is generated from these files and
 //! their comments.
 //!
-//! Every exported function goes through [`guard::entry`] (or a sibling of it), which catches panics and
+//! Every exported function goes through `guard::entry` (or a sibling of it), which catches panics and
 //! turns an [`Error`](crate::error::Error) into a status and an owned `quire_error`. Pointers are checked
 //! before use; outputs are written only on success.
 

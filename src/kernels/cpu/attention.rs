@@ -70,6 +70,8 @@ pub struct Projected<'a> {
 
 /// Queries of one row handled together, so that a key is read once for all of them.
 const TILE: usize = 4;
+/// Vectors of a query's output that are summed at a time.
+const SIDE_BY_SIDE: usize = 4;
 /// Tokens of one row that one thread takes at a time.
 const TOKENS_A_PART: usize = 16;
 
@@ -317,20 +319,49 @@ fn add_values<V: Vector>(weights: &[f32], values: &[f32], sums: &mut [f32]) {
     // Plain loops: chains of iterators are not inlined here.
     let dim = sums.len();
     let (chunks, rest) = sums.as_chunks_mut::<LANES>();
-    for c in 0..chunks.len() {
-        let mut sum = V::load(&chunks[c]);
-        for i in 0..weights.len() {
-            if let Some(value) = values[i * dim + c * LANES..].first_chunk() {
-                sum = V::load(value).mul_add(V::splat(weights[i]), sum);
-            }
+    let mut first = 0;
+    while first < chunks.len() {
+        // A few sums side by side: one alone would wait for itself.
+        if let Some(four) = chunks[first..].first_chunk_mut::<SIDE_BY_SIDE>() {
+            add_chunks::<V, SIDE_BY_SIDE>(weights, values, dim, first, four);
+            first += SIDE_BY_SIDE;
+        } else if let Some(one) = chunks[first..].first_chunk_mut::<1>() {
+            add_chunks::<V, 1>(weights, values, dim, first, one);
+            first += 1;
         }
-        sum.store(&mut chunks[c]);
     }
     let done = dim - rest.len();
     for i in 0..weights.len() {
         for d in 0..rest.len() {
             rest[d] += weights[i] * values[i * dim + done + d];
         }
+    }
+}
+
+/// `N` vectors of the sums, from the `first` on.
+#[inline(always)]
+fn add_chunks<V: Vector, const N: usize>(
+    weights: &[f32],
+    values: &[f32],
+    dim: usize,
+    first: usize,
+    sums: &mut [[f32; LANES]; N],
+) {
+    let mut registers = [V::zero(); N];
+    for c in 0..N {
+        registers[c] = V::load(&sums[c]);
+    }
+    for i in 0..weights.len() {
+        let weight = V::splat(weights[i]);
+        let value = &values[i * dim + first * LANES..][..N * LANES];
+        for c in 0..N {
+            if let Some(value) = value[c * LANES..].first_chunk() {
+                registers[c] = V::load(value).mul_add(weight, registers[c]);
+            }
+        }
+    }
+    for c in 0..N {
+        registers[c].store(&mut sums[c]);
     }
 }
 

@@ -7,7 +7,8 @@ use quire::engine::{Engine, EngineOptions, EventKind, Prompt, RequestOptions};
 /// The mock model of the tests, in which a step takes no time.
 fn engine() -> Engine {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/mock-model").to_owned();
-    let options = EngineOptions { model, max_sequences: 64, prefix_sharing: false, ..EngineOptions::default() };
+    let options =
+        EngineOptions { model, max_sequences: 64, prefix_sharing: false, ..EngineOptions::default() };
     Engine::create(options, None, &mut |_, _| true).expect("the mock model loads")
 }
 

@@ -27,7 +27,8 @@ fn requests() -> Vec<RequestOptions> {
             let len = 3 + i * 17 % 90;
             let salt = if i < 2 { 0 } else { i };
             let prompt: Vec<u32> = (0..len).map(|t| (t * 31 + salt * 57 + 11) % 500).collect();
-            let hot = SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.02, seed: u64::from(i) };
+            let hot =
+                SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.02, seed: u64::from(i) };
             let sampling = if i % 2 == 0 { SamplingParams::default() } else { hot };
             RequestOptions { sampling, ..tokens(&prompt, 24) }
         })

@@ -73,7 +73,7 @@ const TILE: usize = 4;
 /// Vectors of a query's output that are summed at a time.
 const SIDE_BY_SIDE: usize = 4;
 /// Tokens of one row that one thread takes at a time.
-const TOKENS_A_PART: usize = 16;
+const TOKENS_A_PART: usize = 4;
 
 /// Writes the step's keys and values into their pages, then `out[t, heads * head_dim]`: each token attends to
 /// every position of its row up to its own.

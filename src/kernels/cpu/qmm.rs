@@ -6,7 +6,7 @@
 //!
 //! Refused (the caller keeps MLX's operation): bits other than 4 and 8, groups other than 32, 64 and 128.
 
-use super::simd::{LANES, Vector, dispatch, dot};
+use super::simd::{LANES, Vector, dispatch};
 use super::threads::{Scattered, Threads};
 
 /// An affine-quantized matrix in MLX's layout, `rows` by `columns`.
@@ -54,26 +54,33 @@ impl QuantizedWeights<'_> {
     }
 }
 
+/// A span of `x`, where the processor's cache lines begin: a vector across two of them takes twice as long.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Span([f32; SPAN]);
+
 /// `x` as the inner loop wants it, and its sums over each group.
 struct Prepared {
     /// As `x`; for 4 bits each span holds its even columns, then its odd ones, as the nibbles come out.
-    x: Vec<f32>,
-    /// `[rows of x, groups]`.
-    sums: Vec<f32>,
+    x: Vec<Span>,
+    /// For each row of `x` a sum for each group, filled up with zeros to whole vectors.
+    sums: Vec<[f32; LANES]>,
 }
 
 fn prepare(x: &[f32], w: &QuantizedWeights<'_>) -> Prepared {
-    let mut prepared = x.to_vec();
-    if w.bits == 4 {
-        for (to, from) in prepared.chunks_exact_mut(SPAN).zip(x.chunks_exact(SPAN)) {
-            for i in 0..SPAN / 2 {
-                to[i] = from[2 * i];
-                to[SPAN / 2 + i] = from[2 * i + 1];
-            }
+    let spans = x.as_chunks::<SPAN>().0;
+    let prepared = spans.iter().map(|from| match w.bits {
+        4 => Span(std::array::from_fn(|i| from[if i < LANES { 2 * i } else { 2 * (i - LANES) + 1 }])),
+        _ => Span(*from),
+    });
+    let vectors = (w.columns / w.group).div_ceil(LANES);
+    let mut sums = vec![[0.0; LANES]; x.len() / w.columns * vectors];
+    for (x, sums) in x.chunks_exact(w.columns).zip(sums.chunks_exact_mut(vectors)) {
+        for (group, sum) in x.chunks_exact(w.group).zip(sums.as_flattened_mut()) {
+            *sum = group.iter().sum();
         }
     }
-    let sums = x.chunks_exact(w.group).map(|group| group.iter().sum()).collect();
-    Prepared { x: prepared, sums }
+    Prepared { x: prepared.collect(), sums }
 }
 
 /// `out[m][n] = sum over k of x[m][k] * W[n][k]`, plus `add[m][n]` if given.
@@ -110,7 +117,7 @@ unsafe fn columns(
     out: &Scattered<'_, f32>,
     range: std::ops::Range<usize>,
 ) {
-    let rows_of_x = prepared.x.len() / w.columns;
+    let rows_of_x = prepared.x.len() * SPAN / w.columns;
     let mut products = [0.0; TILE * BLOCK];
     for start in range.clone().step_by(BLOCK) {
         let rows = start..range.end.min(start + BLOCK);
@@ -193,9 +200,10 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
 ) {
     let groups = w.columns / w.group;
     let spans = w.group / SPAN;
-    let x: [&[f32]; M] = std::array::from_fn(|m| &prepared.x[(first + m) * w.columns..][..w.columns]);
-    let sums: [&[f32]; M] = std::array::from_fn(|m| &prepared.sums[(first + m) * groups..][..groups]);
-    let x: [&[[f32; SPAN]]; M] = x.map(|x| x.as_chunks::<SPAN>().0);
+    let (all, vectors) = (groups * spans, groups.div_ceil(LANES));
+    let x: [&[Span]; M] = std::array::from_fn(|m| &prepared.x[(first + m) * all..][..all]);
+    let sums: [&[[f32; LANES]]; M] =
+        std::array::from_fn(|m| &prepared.sums[(first + m) * vectors..][..vectors]);
     for m in 0..M {
         assert!(x[m].len() == groups * spans);
     }
@@ -215,16 +223,36 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
                 let (low, high) = (low.mul(scale), high.mul(scale));
                 for m in 0..M {
                     // SAFETY: as above.
-                    let (x_low, x_high) = halves(unsafe { x[m].get_unchecked(s) });
+                    let (x_low, x_high) = halves(&unsafe { x[m].get_unchecked(s) }.0);
                     lows[m] = low.mul_add(V::load(x_low), lows[m]);
                     highs[m] = high.mul_add(V::load(x_high), highs[m]);
                 }
             }
         }
+        // The biases' part joins before the one sum across: rows are short, and such sums are what is slow.
+        for c in 0..vectors {
+            let bias = padded::<V>(&biases[c * LANES..groups.min((c + 1) * LANES)]);
+            for m in 0..M {
+                // SAFETY: `Prepared::sums` has as many vectors a row as `biases` has chunks.
+                let sum = unsafe { sums[m].get_unchecked(c) };
+                highs[m] = bias.mul_add(V::load(sum), highs[m]);
+            }
+        }
         for m in 0..M {
-            out[m] = lows[m].add(highs[m]).sum() + dot::<V>(biases, sums[m]);
+            out[m] = lows[m].add(highs[m]).sum();
         }
     }
+}
+
+/// Up to a vector of numbers, zeros after them.
+#[inline(always)]
+fn padded<V: Vector>(numbers: &[f32]) -> V {
+    if let Some(full) = numbers.first_chunk() {
+        return V::load(full);
+    }
+    let mut vector = [0.0; LANES];
+    vector[..numbers.len()].copy_from_slice(numbers);
+    V::load(&vector)
 }
 
 /// A span's integers as numbers: of 4 bits the even and the odd columns, of 8 the first and the second half.

@@ -42,15 +42,19 @@ pub fn compile(library: &Path, output: &Path) -> Result {
     cc::Program { sources: &sources, output, library, run_paths: &run_paths, optimize: true }.compile()
 }
 
+/// A question in the chat markup of the model that `model::fetch` brings: it was trained to answer those.
+const DEMO_PROMPT: &str = "<|im_start|>user\nWrite a short story about a lighthouse keeper.<|im_end|>\n\
+                           <|im_start|>assistant\n";
+
 /// Builds everything, fetches the model and streams an answer.
 pub fn demo() -> Result {
     build()?;
     let model = model::fetch()?;
     sh::step("running: bindings/c/bench generate");
-    sh::run(
-        Command::new(executable())
-            .args(["generate", "--model"])
-            .arg(model)
-            .args(["--prompt", "In one sentence: what does a quire of paper and a choir of singers share?"]),
-    )
+    sh::run(Command::new(executable()).args(["generate", "--model"]).arg(model).args([
+        "--prompt",
+        DEMO_PROMPT,
+        "--max-tokens",
+        "200",
+    ]))
 }

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use quire::model::load::{LoadOptions, load};
+use quire::engine::load::load;
+use quire::model::LoadOptions;
 use quire::model::locate::locate;
 use quire::sampling::SamplingParams;
 use quire::scheduler::{Row, RowInput, Step};

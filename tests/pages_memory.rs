@@ -6,7 +6,7 @@ mod common;
 use common::{Driver, expected, load_named};
 use quire::cache::{PageLayout, pages::Pages};
 use quire::mlx::{Array, Device, Dtype};
-use quire::model::load::WeightFormat;
+use quire::model::WeightFormat;
 use quire::sampling::SamplingParams;
 
 /// One test, so that no other runs beside it.

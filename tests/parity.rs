@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use quire::engine::Runner;
-use quire::model::load::{LoadOptions, load};
+use quire::engine::load::load;
+use quire::model::LoadOptions;
 use quire::model::locate::locate;
 use quire::sampling::SamplingParams;
 use quire::scheduler::{Row, RowInput, Step};

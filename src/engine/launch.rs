@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
+use super::load;
 use super::options::EngineOptions;
 use super::queue::EventQueue;
 use super::registry::Registry;
@@ -126,7 +127,7 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
     let files = model::locate(&options.model)?;
     check(0.0, "reading the tokenizer")?;
     let tokenizer = Tokenizer::load(&files)?.map(Arc::new);
-    let load = LoadOptions {
+    let wanted = LoadOptions {
         max_sequences: options.max_sequences as usize,
         block_size: options.block_tokens as usize,
         cache_bytes: options.cache_bytes,
@@ -134,7 +135,7 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         weight_format: options.weight_format,
         ..LoadOptions::default()
     };
-    let loaded = model::load(&files, &load, &mut progress)?;
+    let loaded = load::load(&files, &wanted, &mut progress)?;
     let info = loaded.info;
     let scheduler = Scheduler::new(SchedulerConfig {
         max_sequences: options.max_sequences as usize,

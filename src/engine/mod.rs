@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `handle` | [`Engine`], the outside |
 //! | `launch` | loading, on the thread that will own the model |
+//! | `load` | a model's files into a runner |
 //! | `worker` | the step loop |
 //! | `pace` | how much of a prompt rides along with streams |
 //! | `active` | one request: tokens in, events out |
@@ -22,6 +23,7 @@ mod dispatcher;
 mod event;
 mod handle;
 mod launch;
+pub mod load;
 #[cfg(feature = "mlx")]
 pub mod mlx_runner;
 pub mod mock;

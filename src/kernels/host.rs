@@ -11,7 +11,6 @@ use crate::cache::host_pages::HostPool;
 use crate::cache::{BlockCopy, BlockId};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Faults, Held, host_op};
-use crate::model::QuantParams;
 
 /// More rows than this are multiplied by BLAS, with the weights unpacked for them: a tile of rows meets each
 /// packed weight, so the kernel's time grows with the rows, while BLAS's hardly does at first.
@@ -32,7 +31,8 @@ pub struct HostMatrix {
     biases: Held,
     rows: usize,
     columns: usize,
-    params: QuantParams,
+    bits: usize,
+    group: usize,
 }
 
 impl HostMatrix {
@@ -40,18 +40,24 @@ impl HostMatrix {
     /// `[rows, columns / group_size]` in float32.
     ///
     /// Errors: `Internal` if they do not fit together.
-    pub fn new(weight: &Array, scales: &Array, biases: &Array, params: QuantParams) -> Result<HostMatrix> {
+    pub fn new(
+        weight: &Array,
+        scales: &Array,
+        biases: &Array,
+        bits: usize,
+        group: usize,
+    ) -> Result<HostMatrix> {
         let (rows, groups) = (scales.dim(0) as usize, scales.dim(1) as usize);
-        let columns = groups * params.group_size;
+        let columns = groups * group;
         let parts = [Held::new(weight)?, Held::new(scales)?, Held::new(biases)?];
         let [weight, scales, biases] = parts;
-        let fits = weight.u32().len() == rows * columns * params.bits / 32
+        let fits = weight.u32().len() == rows * columns * bits / 32
             && scales.f32().len() == rows * groups
             && biases.f32().len() == rows * groups;
         if !fits {
             return Err(Error::internal("the parts of a quantized matrix do not fit together"));
         }
-        Ok(HostMatrix { weight, scales, biases, rows, columns, params })
+        Ok(HostMatrix { weight, scales, biases, rows, columns, bits, group })
     }
 
     fn view(&self) -> QuantizedWeights<'_> {
@@ -61,15 +67,15 @@ impl HostMatrix {
             biases: self.biases.f32(),
             rows: self.rows,
             columns: self.columns,
-            bits: self.params.bits,
-            group: self.params.group_size,
+            bits: self.bits,
+            group: self.group,
         }
     }
 
     /// One row, as a matrix.
     fn row(&self, row: usize) -> QuantizedWeights<'_> {
-        let words = self.columns * self.params.bits / 32;
-        let groups = self.columns / self.params.group_size;
+        let words = self.columns * self.bits / 32;
+        let groups = self.columns / self.group;
         QuantizedWeights {
             weight: &self.weight.u32()[row * words..][..words],
             scales: &self.scales.f32()[row * groups..][..groups],
@@ -109,8 +115,8 @@ impl HostKernels {
     }
 
     /// Whether there are kernels for such weights.
-    pub fn take(params: QuantParams) -> bool {
-        QuantizedWeights::is_supported(params.bits, params.group_size)
+    pub fn take(bits: usize, group: usize) -> bool {
+        QuantizedWeights::is_supported(bits, group)
     }
 
     /// An error if a kernel failed since the last call; MLX cannot say so itself.

@@ -6,7 +6,6 @@ use super::gguf::Gguf;
 use super::locate::ModelFiles;
 use super::tensors::{Manifest, TensorIndex};
 use super::{ModelConfig, from_gguf};
-use crate::engine::mock::MockOptions;
 use crate::error::{Error, Result, Status};
 
 /// The largest `config.json` read.
@@ -22,7 +21,7 @@ pub struct Checkpoint {
     /// The file's header, if it is a GGUF file.
     pub gguf: Option<Gguf>,
     /// The `mock` object of `config.json`, for builds without MLX.
-    mock: serde_json::Map<String, serde_json::Value>,
+    pub mock: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Checkpoint {
@@ -47,20 +46,6 @@ impl Checkpoint {
                 Ok(Checkpoint { config, manifest, gguf: Some(gguf), mock: serde_json::Map::new() })
             }
         }
-    }
-
-    /// How the mock runner behaves in this model's place: as the `mock` object of `config.json` says, with
-    /// the model's own vocabulary and end token where it does not.
-    ///
-    /// Errors: `ModelInvalid` naming a field of that object.
-    pub fn mock_options(&self) -> Result<MockOptions> {
-        let mut object = self.mock.clone();
-        let vocab = self.config.vocab_size as u32;
-        object.entry("vocab_size").or_insert(vocab.into());
-        let eos = self.config.eos_token_ids.first().copied().unwrap_or(vocab - 1);
-        object.entry("eos_token").or_insert(eos.into());
-        serde_json::from_value(object.into())
-            .map_err(|e| Error::model(format!("config.json: field 'mock': {e}")))
     }
 }
 

@@ -41,7 +41,7 @@ pub struct ModelInfo {
 
 impl ModelInfo {
     /// What the configuration says; sizes of memory and the device are the loader's to fill in.
-    pub(super) fn of(config: &ModelConfig) -> ModelInfo {
+    pub(crate) fn of(config: &ModelConfig) -> ModelInfo {
         // A configuration's sizes are far below 2^32 (`ModelConfig` checks them).
         let n = |size: usize| size as u32;
         let default = config.quantization.as_ref().map(|q| q.default.bits);

@@ -6,7 +6,7 @@
 mod arch;
 #[cfg(feature = "mlx")]
 pub mod batch;
-mod budget;
+pub mod budget;
 mod checkpoint;
 mod config;
 mod fingerprint;
@@ -16,8 +16,8 @@ mod info;
 #[cfg(feature = "mlx")]
 pub mod layers;
 mod llama;
-pub mod load;
 pub mod locate;
+mod options;
 pub mod tensors;
 #[cfg(feature = "mlx")]
 pub mod weights;
@@ -28,10 +28,6 @@ pub use arch::Model;
 pub use checkpoint::Checkpoint;
 pub use config::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
 pub use info::ModelInfo;
-pub use load::{LoadOptions, Loaded, WeightFormat, load};
 pub use locate::{ModelFiles, locate};
-
-/// The error of a load that its caller stopped.
-fn aborted() -> crate::error::Error {
-    crate::error::Error::new(crate::error::Status::Aborted, "loading was stopped by the progress callback")
-}
+pub(crate) use options::aborted;
+pub use options::{LoadOptions, Progress, WeightFormat};

@@ -15,8 +15,8 @@ use super::from_gguf;
 use super::gguf::GgufType;
 use super::gguf::unpack::{Unpacked, unpack};
 use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm};
-use super::load::{Progress, WeightFormat};
 use super::tensors::{ElementType, TensorInfo};
+use super::{Progress, WeightFormat};
 use crate::error::{Error, Result, Status};
 use crate::mlx::{self, Array, Dtype};
 

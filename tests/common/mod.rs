@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use quire::cache::BlockId;
-use quire::model::load::{LoadOptions, Loaded, WeightFormat, load};
+use quire::engine::load::{Loaded, load};
 use quire::model::locate::locate;
+use quire::model::{LoadOptions, WeightFormat};
 use quire::sampling::SamplingParams;
 use quire::scheduler::{BlockCopy, Row, RowInput, SequenceId, Step};
 use serde::Deserialize;

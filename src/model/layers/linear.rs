@@ -60,9 +60,9 @@ impl Matrix {
         #[cfg(quire_host_op)]
         if let (Kernels::Host(host), Matrix::Quantized { weight, scales, biases, params, .. }) =
             (kernels, &self)
-            && HostKernels::take(*params)
+            && HostKernels::take(params.bits, params.group_size)
         {
-            let matrix = HostMatrix::new(weight, scales, biases, *params)?;
+            let matrix = HostMatrix::new(weight, scales, biases, params.bits, params.group_size)?;
             let [weight, scales, biases] = [weight, scales, biases].map(Array::clone);
             let host = Some((host.clone(), matrix));
             return Ok(Matrix::Quantized { weight, scales, biases, params: *params, host });

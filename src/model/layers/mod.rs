@@ -59,7 +59,7 @@ impl Kernels {
     pub(super) fn take(&self, params: super::QuantParams) -> bool {
         match self {
             #[cfg(quire_host_op)]
-            Kernels::Host(_) => crate::kernels::host::HostKernels::take(params),
+            Kernels::Host(_) => crate::kernels::host::HostKernels::take(params.bits, params.group_size),
             _ => {
                 let _ = params;
                 false

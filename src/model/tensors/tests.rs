@@ -1,3 +1,4 @@
+use crate::engine::load::mock_options;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -271,12 +272,12 @@ fn gguf_rope_factors_are_a_tensor() {
 #[test]
 fn the_mock_object_is_read_from_the_configuration() {
     let mut config = config(false, true);
-    let plain = Model::new(&config, &tensors(&config)).open().unwrap().mock_options().unwrap();
+    let plain = mock_options(&Model::new(&config, &tensors(&config)).open().unwrap()).unwrap();
     assert_eq!((plain.vocab_size, plain.eos_token, plain.fail_at_step), (40, 2, 0));
     config["mock"] = json!({"fail_at_step": 7});
-    let own = Model::new(&config, &tensors(&config)).open().unwrap().mock_options().unwrap();
+    let own = mock_options(&Model::new(&config, &tensors(&config)).open().unwrap()).unwrap();
     assert_eq!((own.vocab_size, own.fail_at_step), (40, 7));
     config["mock"] = json!({"no_such_option": 7});
-    let e = Model::new(&config, &tensors(&config)).open().unwrap().mock_options().unwrap_err();
+    let e = mock_options(&Model::new(&config, &tensors(&config)).open().unwrap()).unwrap_err();
     assert!(e.message().contains("no_such_option"), "{e}");
 }

@@ -1,77 +1,10 @@
 //! Loads a model: checks all its files, then its weights into MLX (or, in a build without MLX, the mock
 //! in their place).
 
-use super::Checkpoint;
-use super::budget::Budget;
-use super::info::ModelInfo;
-use super::locate::ModelFiles;
-use crate::engine::Runner;
-use crate::error::{Error, Result};
-
-/// How weights are held in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WeightFormat {
-    /// As stored, on a GPU and where our own kernels multiply such weights on a CPU. Else as 32-bit floats,
-    /// if those take at most a quarter of memory: MLX's quantized products run without SIMD on a CPU.
-    #[default]
-    Auto,
-    /// As stored; on a CPU with scales and activations as 32-bit floats, since half precision is far
-    /// slower there.
-    AsStored,
-    /// Every matrix as 32-bit floats.
-    Float32,
-}
-
-/// Told how far the load is, in `0..=1`, and what it does; returns false to stop it.
-pub type Progress<'a> = &'a mut dyn FnMut(f32, &str) -> bool;
-
-/// What [`load`] can be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadOptions {
-    /// The most sequences that run at a time.
-    pub max_sequences: usize,
-    /// Tokens a block of the page pool holds; a power of two.
-    pub block_size: usize,
-    /// Bytes for the page pool; `None` for what the device has left, within reason.
-    pub cache_bytes: Option<u64>,
-    /// The longest context, in tokens; `None`, or more than the model's own, for the model's own.
-    pub max_context: Option<usize>,
-    /// How weights are held.
-    pub weight_format: WeightFormat,
-    /// Whether to run MLX's elementary operations in place of our own kernels: slower, and what those are
-    /// checked against.
-    pub reference: bool,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        LoadOptions {
-            max_sequences: 64,
-            block_size: 16,
-            cache_bytes: None,
-            max_context: None,
-            weight_format: WeightFormat::Auto,
-            reference: false,
-        }
-    }
-}
-
-impl LoadOptions {
-    /// Refuses values outside their ranges, naming the field.
-    pub fn validate(&self) -> Result<()> {
-        if self.max_sequences == 0 || self.max_sequences > 1 << 16 {
-            return Err(Error::argument(format!("max_sequences is {}, want 1 to 65536", self.max_sequences)));
-        }
-        if !self.block_size.is_power_of_two() || self.block_size > 1024 {
-            let message = format!("block_size is {}, want a power of two up to 1024", self.block_size);
-            return Err(Error::argument(message));
-        }
-        if self.max_context == Some(0) {
-            return Err(Error::argument("max_context is 0, want at least 1"));
-        }
-        Ok(())
-    }
-}
+use super::Runner;
+use crate::error::Result;
+use crate::model::budget::Budget;
+use crate::model::{Checkpoint, LoadOptions, ModelFiles, ModelInfo, Progress, aborted};
 
 /// A model that is ready to run.
 pub struct Loaded {
@@ -96,7 +29,7 @@ impl std::fmt::Debug for Loaded {
 pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -> Result<Loaded> {
     options.validate()?;
     if !progress(0.0, "checking files") {
-        return Err(super::aborted());
+        return Err(aborted());
     }
     let checkpoint = Checkpoint::open(files)?;
     let mut info = ModelInfo::of(&checkpoint.config);
@@ -108,7 +41,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
     // A context the pool cannot hold alone could never finish.
     info.max_context = info.max_context.min(info.num_blocks.saturating_mul(info.block_size));
     if !progress(1.0, "ready") {
-        return Err(super::aborted());
+        return Err(aborted());
     }
     Ok(Loaded { runner, info, fingerprint: checkpoint.fingerprint()? })
 }
@@ -122,10 +55,10 @@ fn run_on(
     info: &mut ModelInfo,
     progress: Progress<'_>,
 ) -> Result<Box<dyn Runner>> {
-    use super::layers::Kernels;
-    use super::weights::Weights;
-    use crate::engine::mlx_runner::{MlxRunner, Shape};
+    use super::mlx_runner::{MlxRunner, Shape};
     use crate::mlx::{Device, Dtype};
+    use crate::model::layers::Kernels;
+    use crate::model::weights::Weights;
 
     let config = &checkpoint.config;
     let device = Device::best()?;
@@ -177,10 +110,10 @@ fn run_on(
     info: &mut ModelInfo,
     progress: Progress<'_>,
 ) -> Result<Box<dyn Runner>> {
-    use crate::engine::mock::MockRunner;
+    use super::mock::MockRunner;
 
     if !progress(0.5, "loading weights") {
-        return Err(super::aborted());
+        return Err(aborted());
     }
     let config = &checkpoint.config;
     let budget = Budget {
@@ -195,7 +128,7 @@ fn run_on(
     info.num_blocks = layout.num_blocks as u32;
     info.weight_bytes = checkpoint.manifest.stored_bytes;
     info.device = "mock".into();
-    let mock = checkpoint.mock_options()?;
+    let mock = mock_options(checkpoint)?;
     let runner = MockRunner::new(mock, info.num_blocks, info.block_size, options.max_sequences)?;
     Ok(Box::new(runner))
 }
@@ -203,3 +136,18 @@ fn run_on(
 /// What the mock's device has left, in bytes.
 #[cfg(not(feature = "mlx"))]
 const MOCK_MEMORY: u64 = 1 << 30;
+
+/// How the mock runner behaves in this model's place: as the `mock` object of `config.json` says, with
+/// the model's own vocabulary and end token where it does not.
+///
+/// Errors: `ModelInvalid` naming a field of that object.
+#[cfg(any(test, not(feature = "mlx")))]
+pub(crate) fn mock_options(checkpoint: &Checkpoint) -> Result<super::mock::MockOptions> {
+    let mut object = checkpoint.mock.clone();
+    let vocab = checkpoint.config.vocab_size as u32;
+    object.entry("vocab_size").or_insert(vocab.into());
+    let eos = checkpoint.config.eos_token_ids.first().copied().unwrap_or(vocab - 1);
+    object.entry("eos_token").or_insert(eos.into());
+    serde_json::from_value(object.into())
+        .map_err(|e| crate::error::Error::model(format!("config.json: field 'mock': {e}")))
+}

@@ -153,11 +153,15 @@ fn has_libclang() -> bool {
         let versions = entries.flatten().map(|entry| entry.path());
         dirs.extend(versions.filter(|dir| sh::file_name(dir).starts_with("llvm")).map(|dir| dir.join("lib")));
     }
-    let is_libclang = |path: &PathBuf| {
-        let name = sh::file_name(path);
-        name.starts_with("libclang.so") || name.starts_with("libclang-") && name.contains(".so")
-    };
-    dirs.iter().any(|dir| sh::files(dir).is_ok_and(|files| files.iter().any(is_libclang)))
+    dirs.iter().any(|dir| {
+        sh::files(dir).is_ok_and(|files| files.iter().any(|file| is_libclang(&sh::file_name(file))))
+    })
+}
+
+/// Whether a file of this name is the C interface of clang, not the C++ one that comes with lldb and others.
+fn is_libclang(name: &str) -> bool {
+    let versioned = name.starts_with("libclang-") && !name.starts_with("libclang-cpp");
+    name.starts_with("libclang.so") || versioned && name.contains(".so")
 }
 
 /// The distribution's multi-threaded OpenBLAS, if installed.
@@ -167,4 +171,19 @@ pub fn openblas() -> Option<PathBuf> {
         .into_iter()
         .map(|dir| dir.join("libopenblas.so.0"))
         .find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_libclang;
+
+    #[test]
+    fn only_the_c_interface_of_clang_counts() {
+        for name in ["libclang.so", "libclang.so.1", "libclang-14.so.14.0.6", "libclang-14.so"] {
+            assert!(is_libclang(name), "{name}");
+        }
+        for name in ["libclang-cpp.so.14", "libclang-cpp.so", "libclangBasic.a", "libclang.a"] {
+            assert!(!is_libclang(name), "{name}");
+        }
+    }
 }

@@ -16,8 +16,13 @@ fn floats(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919) % 1000) as f32 / 1000.0 - 0.5).collect()
 }
 
+/// Numbers of either sign between 0.125 and 0.5 in half precision.
+fn halves(count: usize) -> Vec<u16> {
+    (0..count).map(|i| 0x3000 + ((i * 7919) % 2048) as u16 + if i % 3 == 0 { 0x8000 } else { 0 }).collect()
+}
+
 /// From a cache line's begin, as page pools lie.
-fn aligned(numbers: &mut [f32]) -> &mut [f32] {
+fn aligned(numbers: &mut [u16]) -> &mut [u16] {
     let from = numbers.as_ptr().align_offset(64);
     &mut numbers[from..]
 }
@@ -53,7 +58,7 @@ fn attention_of_a_layer(bencher: Bencher, (tokens, context): (usize, usize)) {
     let threads = Threads::per_core();
     let blocks = context.div_ceil(16);
     let span = shape.kv_heads * shape.head_dim * shape.block_size;
-    let (mut keys, mut values) = (floats(blocks * span + 16), floats(blocks * span + 16));
+    let (mut keys, mut values) = (halves(blocks * span + 32), halves(blocks * span + 32));
     let (keys, values) = (aligned(&mut keys), aligned(&mut values));
     let table: Vec<u32> = (0..blocks as u32).rev().collect();
     let (q, kv) = (floats(tokens * 9 * 64), floats(tokens * 3 * 64));

@@ -1,4 +1,4 @@
-//! Page storage for CPU kernels: a layer's keys and values in plain memory.
+//! Page storage for CPU kernels: a layer's keys and values in plain memory, in half precision.
 //!
 //! Promises: zeros until written, and memory is taken as pages fill; running out of memory is an error.
 
@@ -10,11 +10,14 @@ use crate::error::{Error, Result, Status};
 pub struct HostPool {
     keys: Zeroed,
     values: Zeroed,
-    /// Floats a block takes, of keys or of values.
+    /// Numbers a block takes, of keys or of values.
     span: usize,
 }
 
 impl HostPool {
+    /// Bytes a number takes.
+    pub const ELEMENT_BYTES: usize = size_of::<u16>();
+
     /// A pool of zeros.
     ///
     /// Errors: `OutOfMemory`.
@@ -26,15 +29,15 @@ impl HostPool {
 
     /// Bytes it takes when full.
     pub fn bytes(&self) -> u64 {
-        2 * (self.keys.len * size_of::<f32>()) as u64
+        2 * (self.keys.len * Self::ELEMENT_BYTES) as u64
     }
 
-    /// Keys and values, to read and write.
+    /// Keys and values, to read and write: bits of IEEE 754's half precision.
     ///
     /// # Safety
     /// No other use of them lives: operations of one CPU stream follow each other.
     #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
-    pub unsafe fn parts(&self) -> (&mut [f32], &mut [f32]) {
+    pub unsafe fn parts(&self) -> (&mut [u16], &mut [u16]) {
         // SAFETY: by the caller.
         unsafe { (self.keys.slice(), self.values.slice()) }
     }
@@ -61,7 +64,7 @@ impl HostPool {
         let (from_keys, from_values) = bytes.split_at(bytes.len() / 2);
         for (pool, bytes) in [(keys, from_keys), (values, from_values)] {
             for (x, bytes) in pool[block * self.span..][..self.span].iter_mut().zip(bytes.as_chunks().0) {
-                *x = f32::from_ne_bytes(*bytes);
+                *x = u16::from_ne_bytes(*bytes);
             }
         }
     }
@@ -82,9 +85,9 @@ impl HostPool {
     }
 }
 
-/// Floats that were zeros when allocated.
+/// Numbers that were zeros when allocated.
 struct Zeroed {
-    pointer: *mut f32,
+    pointer: *mut u16,
     len: usize,
     bytes: usize,
 }
@@ -98,7 +101,7 @@ impl Zeroed {
     fn new(len: usize) -> Result<Zeroed> {
         let refused =
             || Error::new(Status::OutOfMemory, format!("no memory for {len} numbers of a page pool"));
-        let bytes = len.checked_mul(size_of::<f32>()).filter(|bytes| isize::try_from(*bytes).is_ok());
+        let bytes = len.checked_mul(HostPool::ELEMENT_BYTES).filter(|bytes| isize::try_from(*bytes).is_ok());
         let bytes = bytes.ok_or_else(refused)?.max(1);
         // Not calloc: what that takes from its heap it fills with zeros at once, and a pool is mostly empty.
         // SAFETY: a new mapping of this process's own, backed by nothing.
@@ -116,8 +119,8 @@ impl Zeroed {
     /// # Safety
     /// No other slice of it lives.
     #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
-    unsafe fn slice(&self) -> &mut [f32] {
-        // SAFETY: the memory has `len` floats; by the caller nobody else uses them.
+    unsafe fn slice(&self) -> &mut [u16] {
+        // SAFETY: the memory has `len` numbers; by the caller nobody else uses them.
         unsafe { std::slice::from_raw_parts_mut(self.pointer, self.len) }
     }
 }
@@ -138,14 +141,14 @@ mod tests {
     fn blocks_are_copied_and_the_impossible_is_refused() {
         let layout = PageLayout { kv_heads: 1, num_blocks: 2, block_size: 2, head_dim: 2 };
         let pool = HostPool::new(&layout).unwrap();
-        assert_eq!(pool.bytes(), 2 * 3 * 4 * 4);
+        assert_eq!(pool.bytes(), 2 * 3 * 4 * 2);
         // SAFETY: one thread, one slice at a time.
         unsafe {
-            pool.parts().0[..4].fill(1.0);
-            pool.parts().1[3] = 2.0;
+            pool.parts().0[..4].fill(1);
+            pool.parts().1[3] = 2;
             pool.copy_blocks(&[BlockCopy { from: 0, to: 2, tokens: 1 }]);
-            assert_eq!(pool.parts().0, [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
-            assert_eq!(pool.parts().1[8..], [0.0, 0.0, 0.0, 2.0]);
+            assert_eq!(pool.parts().0, [1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
+            assert_eq!(pool.parts().1[8..], [0, 0, 0, 2]);
         }
         let huge = PageLayout { num_blocks: 1 << 50, ..layout };
         assert_eq!(HostPool::new(&huge).err().map(|e| e.status()), Some(Status::OutOfMemory));

@@ -15,7 +15,7 @@ impl Pages {
             Store::Arrays(pools) => {
                 (pools.len(), pools.first().map_or("none".into(), |p| format!("{:?}", p.dtype())))
             }
-            Store::Host(pools) => (pools.len(), "host kernels, Float32".to_owned()),
+            Store::Host(pools) => (pools.len(), "host kernels, Float16".to_owned()),
         };
         format!("1: {layers} layers, {kv_heads} heads of {head_dim}, blocks of {block_size}, {kind}")
     }

@@ -56,7 +56,7 @@ fn run_on(
     progress: Progress<'_>,
 ) -> Result<Box<dyn Runner>> {
     use super::mlx_runner::{MlxRunner, Shape};
-    use crate::mlx::{Device, Dtype};
+    use crate::mlx::Device;
     use crate::model::layers::Kernels;
     use crate::model::weights::Weights;
 
@@ -83,7 +83,7 @@ fn run_on(
     let budget = Budget {
         block_size: options.block_size,
         max_context,
-        element_bytes: if model.dtype() == Dtype::Float32 { 4 } else { 2 },
+        element_bytes: kernels.page_element_bytes(model.dtype()),
         cache_bytes: options.cache_bytes,
         available: device.available_memory()?,
         share: if gpu { 2 } else { 4 },

@@ -1,6 +1,8 @@
 //! Attention over pages: rotates queries and keys, writes keys and values into their pages, and attends,
 //! reading pages where they lie.
 //!
+//! Pages are in half precision: long contexts are bound by reading them. All arithmetic is in single precision.
+//!
 //! Layout of a block, chosen so that 16 keys fill a vector: keys `[kv_heads, head_dim, block_size]`, values
 //! `[kv_heads, block_size, head_dim]`; blocks follow each other, so copying one is copying one piece.
 //!
@@ -16,7 +18,9 @@ mod tests;
 
 use std::ops::Range;
 
+use super::half;
 use super::norm::rms_norm;
+use super::simd::{Vector, dispatch};
 use super::threads::{Scattered, Threads};
 use tile::{Job, Query, Seen, attend};
 
@@ -48,13 +52,13 @@ pub struct PagedRow<'a> {
     pub table: &'a [u32],
 }
 
-/// One layer's page pool.
+/// One layer's page pool, in half precision.
 #[derive(Debug)]
 pub struct Pages<'a> {
     /// `[blocks, kv_heads, head_dim, block_size]`.
-    pub keys: &'a mut [f32],
+    pub keys: &'a mut [u16],
     /// `[blocks, kv_heads, block_size, head_dim]`.
-    pub values: &'a mut [f32],
+    pub values: &'a mut [u16],
 }
 
 /// The step's tokens in one layer, `t` of them.
@@ -241,7 +245,7 @@ fn join(seen: &[Seen], later: &[f32], sums: &mut [f32]) {
     sums.iter_mut().for_each(|sum| *sum /= total);
 }
 
-/// Rotates the step's keys into their pages, copies its values there, and returns its rotated queries.
+/// Rotates the step's keys into their pages, writes its values there, both rounded, and returns its rotated queries.
 fn write_pages(
     threads: &Threads,
     shape: &AttentionShape,
@@ -264,7 +268,7 @@ fn write_pages(
     let page_keys = Scattered::new(&mut *pages.keys);
     let page_values = Scattered::new(&mut *pages.values);
     threads.ranges(positions.len(), 8, |range| {
-        let mut key = vec![0.0; dim];
+        let (mut key, mut halves) = (vec![0.0; dim], vec![0; dim]);
         for t in range {
             let half = shape.rope_dims / 2;
             let (cos, sin) = (&step.cos[t * half..][..half], &step.sin[t * half..][..half]);
@@ -279,17 +283,34 @@ fn write_pages(
                 key.copy_from_slice(&step.keys[from..][..dim]);
                 prepare_head(&mut key, step.head_norms.map(|(_, k, eps)| (k, eps)), cos, sin);
                 let base = block * block_span + h * head_span;
-                for (d, number) in key.iter().enumerate() {
+                to_halves(&key, &mut halves);
+                for (d, number) in halves.iter().enumerate() {
                     // SAFETY: as above.
                     unsafe { page_keys.set(base + d * size + slot, *number) };
                 }
                 let at = base + slot * dim;
                 // SAFETY: as above.
-                unsafe { page_values.range(at..at + dim) }.copy_from_slice(&step.values[from..][..dim]);
+                let to = unsafe { page_values.range(at..at + dim) };
+                to_halves(&step.values[from..][..dim], to);
             }
         }
     });
     queries
+}
+
+dispatch!(fn to_halves(from: &[f32], to: &mut [u16]) = to_halves_body);
+
+/// Rounds to half precision; both are of the same length.
+#[inline(always)]
+fn to_halves_body<V: Vector>(from: &[f32], to: &mut [u16]) {
+    let (vectors, rest) = from.as_chunks();
+    let (to_vectors, to_rest) = to.as_chunks_mut();
+    for i in 0..vectors.len().min(to_vectors.len()) {
+        V::load(&vectors[i]).store_half(&mut to_vectors[i]);
+    }
+    for i in 0..rest.len().min(to_rest.len()) {
+        to_rest[i] = half::from_f32(rest[i]);
+    }
 }
 
 /// Normalizes a head if the model does, then rotates it: pairs are `(i, i + rope_dims / 2)`

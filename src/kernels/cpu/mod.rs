@@ -1,8 +1,9 @@
 //! Kernels for CPUs, in plain Rust that the compiler vectorizes: one source for AVX-512, AVX2 and NEON.
 //!
-//! They know slices, not MLX; `mlx::host_op` puts them into MLX's graph. Activations are float32.
+//! They know slices, not MLX; `mlx::host_op` puts them into MLX's graph. Activations are float32, pages half precision.
 
 mod attention;
+mod half;
 mod norm;
 mod qmm;
 mod simd;

@@ -3,6 +3,8 @@
 //! A kernel is an `#[inline(always)]` function generic over [`Vector`]; [`dispatch!`] compiles it inside a
 //! function that has the instruction set enabled, into which vector operations then inline.
 
+use super::half;
+
 /// Floats in a vector.
 pub(super) const LANES: usize = 16;
 
@@ -15,6 +17,10 @@ pub(super) trait Vector: Copy {
     fn splat(value: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
+    /// From half precision; exact.
+    fn load_half(from: &[u16; LANES]) -> Self;
+    /// To half precision, as [`half::from_f32`] rounds.
+    fn store_half(self, to: &mut [u16; LANES]);
     /// The bytes as numbers.
     fn from_bytes(bytes: &[u8; LANES]) -> Self;
     /// The low and the high four bits of each byte as numbers.
@@ -116,6 +122,20 @@ impl Vector for Portable {
         *to = self.0;
     }
     #[inline(always)]
+    fn load_half(from: &[u16; LANES]) -> Self {
+        let mut lanes = [0.0; LANES];
+        for i in 0..LANES {
+            lanes[i] = half::to_f32(from[i]);
+        }
+        Portable(lanes)
+    }
+    #[inline(always)]
+    fn store_half(self, to: &mut [u16; LANES]) {
+        for i in 0..LANES {
+            to[i] = half::from_f32(self.0[i]);
+        }
+    }
+    #[inline(always)]
     fn from_bytes(bytes: &[u8; LANES]) -> Self {
         Portable(bytes.map(f32::from))
     }
@@ -156,7 +176,7 @@ impl Vector for Portable {
 pub(super) mod x86 {
     //! SAFETY of every block here: [`super::dispatch!`] has asked the processor for the instructions used,
     //! and the loads and stores cover exactly the arrays they are given.
-    use super::{LANES, Vector};
+    use super::{LANES, Vector, half};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
@@ -176,6 +196,20 @@ pub(super) mod x86 {
         #[inline(always)]
         fn store(self, to: &mut [f32; LANES]) {
             unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+        }
+        #[inline(always)]
+        fn load_half(from: &[u16; LANES]) -> Self {
+            Avx512(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) })
+        }
+        #[inline(always)]
+        fn store_half(self, to: &mut [u16; LANES]) {
+            unsafe {
+                // Of a NaN and another operand these return the second.
+                let limit = _mm512_set1_ps(half::MAX);
+                let x = _mm512_max_ps(_mm512_set1_ps(-half::MAX), _mm512_min_ps(limit, self.0));
+                let halves = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), halves);
+            }
         }
         #[inline(always)]
         fn from_bytes(bytes: &[u8; LANES]) -> Self {
@@ -242,6 +276,20 @@ pub(super) mod x86 {
             }
         }
         #[inline(always)]
+        fn load_half(from: &[u16; LANES]) -> Self {
+            unsafe {
+                let (low, high) = (from.as_ptr().cast(), from.as_ptr().add(8).cast());
+                Avx2(_mm256_cvtph_ps(_mm_loadu_si128(low)), _mm256_cvtph_ps(_mm_loadu_si128(high)))
+            }
+        }
+        #[inline(always)]
+        fn store_half(self, to: &mut [u16; LANES]) {
+            unsafe {
+                _mm_storeu_si128(to.as_mut_ptr().cast(), halves(self.0));
+                _mm_storeu_si128(to.as_mut_ptr().add(8).cast(), halves(self.1));
+            }
+        }
+        #[inline(always)]
         fn from_bytes(bytes: &[u8; LANES]) -> Self {
             unsafe {
                 let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
@@ -287,6 +335,17 @@ pub(super) mod x86 {
         }
     }
 
+    /// In half precision, as [`half::from_f32`] rounds.
+    #[inline(always)]
+    unsafe fn halves(v: __m256) -> __m128i {
+        unsafe {
+            // Of a NaN and another operand these return the second.
+            let limit = _mm256_set1_ps(half::MAX);
+            let v = _mm256_max_ps(_mm256_set1_ps(-half::MAX), _mm256_min_ps(limit, v));
+            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)
+        }
+    }
+
     /// The sum of eight lanes, halves first.
     #[inline(always)]
     unsafe fn sum_halves(v: __m256) -> f32 {
@@ -302,7 +361,9 @@ pub(super) mod x86 {
     }
 
     pub fn has_avx2() -> bool {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
     }
 }
 
@@ -321,11 +382,11 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             {
                 use $crate::kernels::cpu::simd::x86;
-                #[target_feature(enable = "avx512f,avx2,fma")]
+                #[target_feature(enable = "avx512f,avx2,fma,f16c")]
                 fn avx512($($arg: $type),*) {
                     $body::<x86::Avx512>($($arg),*)
                 }
-                #[target_feature(enable = "avx2,fma")]
+                #[target_feature(enable = "avx2,fma,f16c")]
                 fn avx2($($arg: $type),*) {
                     $body::<x86::Avx2>($($arg),*)
                 }
@@ -361,53 +422,4 @@ pub(super) fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    dispatch!(fn exps(x: &[f32; LANES], out: &mut [f32; LANES]) = exps_body);
-
-    #[inline(always)]
-    fn exps_body<V: Vector>(x: &[f32; LANES], out: &mut [f32; LANES]) {
-        V::load(x).exp().store(out);
-    }
-
-    #[test]
-    fn exp_is_exp() {
-        for first in (-8700..8800).step_by(LANES) {
-            let x = std::array::from_fn(|i| (first + i as i32) as f32 / 100.0);
-            let (mut best, mut portable) = ([0.0; LANES], [0.0; LANES]);
-            exps(&x, &mut best);
-            exps_body::<Portable>(&x, &mut portable);
-            for got in [best, portable] {
-                for (got, x) in got.iter().zip(x) {
-                    assert!((f64::from(*got) / f64::from(x).exp() - 1.0).abs() < 4e-7, "{x}");
-                }
-            }
-        }
-        let mut out = [0.0; LANES];
-        exps(&[f32::NEG_INFINITY; LANES], &mut out);
-        assert!(out.iter().all(|e| *e < 1e-37));
-    }
-
-    dispatch!(fn numbers(bytes: &[u8; LANES], out: &mut [[f32; LANES]; 3]) = numbers_body);
-
-    #[inline(always)]
-    fn numbers_body<V: Vector>(bytes: &[u8; LANES], out: &mut [[f32; LANES]; 3]) {
-        let (low, high) = V::from_nibbles(bytes);
-        low.store(&mut out[0]);
-        high.store(&mut out[1]);
-        V::from_bytes(bytes).store(&mut out[2]);
-    }
-
-    #[test]
-    fn bytes_become_numbers() {
-        for first in (0..=255u8).step_by(LANES) {
-            let bytes = std::array::from_fn(|i| first + i as u8);
-            let mut out = [[0.0; LANES]; 3];
-            numbers(&bytes, &mut out);
-            assert_eq!(out[0], bytes.map(|b| f32::from(b & 15)));
-            assert_eq!(out[1], bytes.map(|b| f32::from(b >> 4)));
-            assert_eq!(out[2], bytes.map(f32::from));
-        }
-    }
-}
+mod tests;

@@ -45,6 +45,16 @@ impl Kernels {
         matches!(self, Kernels::Fused)
     }
 
+    /// Bytes that an element of a key or value takes in pages, in a model that computes in `dtype`.
+    pub fn page_element_bytes(&self, dtype: Dtype) -> usize {
+        match self {
+            #[cfg(quire_host_op)]
+            Kernels::Host(_) => HostPool::ELEMENT_BYTES,
+            _ if dtype == Dtype::Float32 => 4,
+            _ => 2,
+        }
+    }
+
     /// Whether rows should come in multiples of 16, since BLAS multiplies them.
     pub(super) fn likes_full_rows(&self, dense: bool) -> bool {
         match self {
@@ -77,8 +87,10 @@ impl Kernels {
     }
 }
 
+#[cfg(quire_host_op)]
+use crate::cache::host_pages::HostPool;
 use crate::error::{Error, Result};
-use crate::mlx::Array;
+use crate::mlx::{Array, Dtype};
 
 /// Halves, thirds, ... of the last axis of a matrix.
 fn split<const N: usize>(x: &Array, parts: i32) -> Result<[Array; N]> {

@@ -1,4 +1,8 @@
 use super::*;
+use crate::kernels::cpu::half::tests::nearest;
+
+/// What pages hold where nothing was written: it must not matter.
+const NAN: u16 = 0x7e00;
 
 fn noise(count: usize, seed: usize) -> Vec<f32> {
     (0..count)
@@ -68,8 +72,7 @@ impl Case {
     fn run(&self, chunks: &[usize], table: &[u32], blocks: usize) -> Vec<f32> {
         let s = &self.shape;
         let span = s.kv_heads * s.head_dim * s.block_size;
-        // What no token wrote must not matter.
-        let (mut keys, mut values) = (vec![f32::NAN; blocks * span], vec![f32::NAN; blocks * span]);
+        let (mut keys, mut values) = (vec![NAN; blocks * span], vec![NAN; blocks * span]);
         let threads = Threads::new(2);
         let (mut start, mut all) = (0, Vec::new());
         for &tokens in chunks {
@@ -115,14 +118,48 @@ fn shape(heads: usize, kv_heads: usize, head_dim: usize, block_size: usize) -> A
 
 #[test]
 fn it_is_the_definition_however_the_pages_lie() {
-    for (heads, kv_heads, dim, size) in [(9, 3, 64, 16), (4, 4, 32, 32), (8, 2, 16, 4), (4, 1, 32, 1)] {
+    for (heads, kv_heads, dim, size) in
+        [(9, 3, 64, 16), (4, 4, 32, 32), (8, 2, 16, 4), (4, 1, 32, 1), (4, 2, 24, 16)]
+    {
         let case = Case::new(shape(heads, kv_heads, dim, size), 50);
         let table: Vec<u32> = (0..50u32.div_ceil(size as u32)).map(|i| (i * 7 + 3) % 53).collect();
         let got = case.run(&[50], &table, 53);
-        let want =
-            reference(&case.shape, &case.rotated(&case.q, heads), &case.rotated(&case.k, kv_heads), &case.v);
+        // Of keys and values as pages hold them.
+        let (keys, values) = (halves(&case.rotated(&case.k, kv_heads)), halves(&case.v));
+        let want = reference(&case.shape, &case.rotated(&case.q, heads), &keys, &values);
         for (got, want) in got.iter().zip(want) {
             assert!((f64::from(*got) - want).abs() < 1e-5, "{got} {want}");
+        }
+    }
+}
+
+fn halves(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|x| nearest(*x)).collect()
+}
+
+#[test]
+fn rounded_pages_stay_near_the_definition() {
+    let (heads, dim) = (4, 64);
+    let case = Case::new(shape(heads, heads, dim, 16), 80);
+    let got = case.run(&[80], &[4, 2, 0, 1, 3], 5);
+    let (q, k) = (case.rotated(&case.q, heads), case.rotated(&case.k, heads));
+    let want = reference(&case.shape, &q, &k, &case.v);
+    let size = |x: &[f32]| x.iter().fold(0.0, |most, x| f64::from(x.abs()).max(most));
+    // A number is off by 2^-11 of itself at most, so a score by that of the sum of its products' sizes.
+    let off = 2f64.powi(-11);
+    for (i, (got, want)) in got.chunks_exact(dim).zip(want.chunks_exact(dim)).enumerate() {
+        let sizes = |key: &[f32]| {
+            let products = q[i * dim..][..dim].iter().zip(key).map(|(a, b)| f64::from((a * b).abs()));
+            products.sum::<f64>()
+        };
+        // Keys of this query's head, up to its own position.
+        let keys = k.chunks_exact(dim).take(i + 1).skip(i % heads).step_by(heads);
+        let score = off * f64::from(case.shape.scale) * keys.map(sizes).fold(0.0, f64::max);
+        // A weight changes by `exp(score)`, and so does their sum.
+        let bound = size(&case.v) * (off + (2.0 * score).exp_m1()) + 1e-5;
+        assert!(bound < 0.02, "{bound}");
+        for (got, want) in got.iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() < bound, "{got} {want} {bound}");
         }
     }
 }
@@ -146,7 +183,7 @@ fn rows_of_one_step_do_not_see_each_other() {
     let (cos, sin) = (twice(&case.cos), twice(&case.sin));
     let step = Projected { queries: &q, keys: &k, values: &v, cos: &cos, sin: &sin, head_norms: None };
     let span = s.kv_heads * s.head_dim * s.block_size;
-    let (mut keys, mut values) = (vec![f32::NAN; 4 * span], vec![f32::NAN; 4 * span]);
+    let (mut keys, mut values) = (vec![NAN; 4 * span], vec![NAN; 4 * span]);
     let rows = [
         PagedRow { tokens: 0..20, start: 0, table: &[3, 0] },
         PagedRow { tokens: 20..40, start: 0, table: &[1, 2] },

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::AttentionShape;
+use crate::kernels::cpu::half;
 use crate::kernels::cpu::simd::{LANES, Vector, dispatch};
 
 /// Queries that meet a key together, while it is in registers.
@@ -11,14 +12,14 @@ const TOGETHER: usize = 4;
 /// little; few enough that keys and values stay in the nearest cache for the next queries.
 const STRIPS: usize = 4;
 
-/// What queries of one row meet: one key-value head's pages.
+/// What queries of one row meet: one key-value head's pages, in half precision.
 pub struct Job<'a> {
     pub shape: &'a AttentionShape,
     /// The row's block table.
     pub table: &'a [u32],
     pub kv_head: usize,
-    pub keys: &'a [f32],
-    pub values: &'a [f32],
+    pub keys: &'a [u16],
+    pub values: &'a [u16],
     /// `[t, heads * head_dim]`, rotated.
     pub queries: &'a [f32],
 }
@@ -182,11 +183,11 @@ fn scores<V: Vector, const Q: usize, const S: usize>(
             let at = keys.strips[strip + s].0 + d * size;
             if keys.width == LANES {
                 // SAFETY: `Keys::new` has checked that the strip's block is inside the pool.
-                key[s] = V::load(unsafe { &*job.keys.as_ptr().add(at).cast() });
+                key[s] = V::load_half(unsafe { &*job.keys.as_ptr().add(at).cast() });
             } else {
-                let mut few = [0.0; LANES];
+                let mut few = [0; LANES];
                 few[..keys.width].copy_from_slice(&job.keys[at..][..keys.width]);
-                key[s] = V::load(&few);
+                key[s] = V::load_half(&few);
             }
         }
         for q in 0..Q {
@@ -291,7 +292,7 @@ fn add_values<V: Vector, const Q: usize, const N: usize>(
             let mut value = [V::zero(); N];
             for n in 0..N {
                 // SAFETY: `Keys::new` has checked that the strip's block is inside the pool.
-                value[n] = V::load(unsafe {
+                value[n] = V::load_half(unsafe {
                     &*job.values.as_ptr().add(keys.strips[s].1 + i * dim + d + n * LANES).cast()
                 });
             }
@@ -327,7 +328,7 @@ fn add_last_values<const Q: usize>(
         let values = &job.values[keys.strips[s].1 + i * dim..][..dim];
         for q in 0..Q {
             for n in d..dim {
-                sums[q * dim + n] += weights[q][s][i] * values[n];
+                sums[q * dim + n] += weights[q][s][i] * half::to_f32(values[n]);
             }
         }
     }

@@ -50,6 +50,9 @@ fn products_of_a_layer(bencher: Bencher, m: usize) {
     });
 }
 
+/// Layers whose pages take turns: together they are too many for the caches, as a model's are.
+const LAYERS: usize = 30;
+
 /// A layer's attention: this many tokens of one sequence, the last of this many positions.
 #[divan::bench(args = [(1, 128), (1, 4000), (4, 4000), (16, 4000), (16, 512), (512, 512), (512, 4000)])]
 fn attention_of_a_layer(bencher: Bencher, (tokens, context): (usize, usize)) {
@@ -58,16 +61,19 @@ fn attention_of_a_layer(bencher: Bencher, (tokens, context): (usize, usize)) {
     let threads = Threads::per_core();
     let blocks = context.div_ceil(16);
     let span = shape.kv_heads * shape.head_dim * shape.block_size;
-    let (mut keys, mut values) = (halves(blocks * span + 32), halves(blocks * span + 32));
-    let (keys, values) = (aligned(&mut keys), aligned(&mut values));
+    let pool = || (halves(blocks * span + 32), halves(blocks * span + 32));
+    let mut pools: Vec<_> = std::iter::repeat_with(pool).take(LAYERS).collect();
     let table: Vec<u32> = (0..blocks as u32).rev().collect();
     let (q, kv) = (floats(tokens * 9 * 64), floats(tokens * 3 * 64));
     let (cos, sin) = (vec![1.0; tokens * 32], vec![0.0; tokens * 32]);
     let mut out = vec![0.0; tokens * 9 * 64];
+    let mut layer = 0;
     bencher.bench_local(|| {
+        let (keys, values) = &mut pools[layer % LAYERS];
+        layer += 1;
         let step = Projected { queries: &q, keys: &kv, values: &kv, cos: &cos, sin: &sin, head_norms: None };
         let rows = [PagedRow { tokens: 0..tokens, start: context - tokens, table: &table }];
-        let pages = Pages { keys, values };
+        let pages = Pages { keys: aligned(keys), values: aligned(values) };
         paged_attention(&threads, &shape, &step, &rows, pages, &mut out);
     });
 }

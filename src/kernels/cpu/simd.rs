@@ -199,7 +199,10 @@ pub(super) mod x86 {
         }
         #[inline(always)]
         fn load_half(from: &[u16; LANES]) -> Self {
-            Avx512(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) })
+            // Not `_mm512_cvtph_ps`: it suppresses exceptions, for which a load must be an instruction of its own.
+            Avx512(unsafe {
+                _mm512_cvt_roundph_ps::<_MM_FROUND_CUR_DIRECTION>(_mm256_loadu_si256(from.as_ptr().cast()))
+            })
         }
         #[inline(always)]
         fn store_half(self, to: &mut [u16; LANES]) {

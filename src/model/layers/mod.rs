@@ -3,6 +3,7 @@
 
 mod attention;
 mod embedding;
+mod head_norms;
 mod linear;
 mod mlp;
 mod norm;
@@ -10,8 +11,9 @@ mod rope;
 
 pub use attention::Attention;
 pub use embedding::Embedding;
+pub use head_norms::HeadNorms;
 pub use linear::{Linear, Matrix};
-pub use mlp::GatedMlp;
+pub use mlp::{FeedForward, GatedMlp};
 pub use norm::RmsNorm;
 pub use rope::{Angles, Rope};
 

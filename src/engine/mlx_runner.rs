@@ -12,6 +12,7 @@ use mlx_rs::transforms::async_eval;
 
 use super::{MemoryUse, Runner, Sampled};
 use crate::cache::pages::Pages;
+use crate::cache::states::States;
 use crate::cache::{BlockId, PageLayout};
 use crate::error::{Error, Result};
 use crate::mlx::{self, Array, Device};
@@ -44,6 +45,10 @@ pub struct Shape {
     pub vocab_size: usize,
     /// Layers that have pages.
     pub layers: usize,
+    /// Layers that have recurrent states.
+    pub recurrent_layers: usize,
+    /// Snapshots of such states.
+    pub snapshots: usize,
 }
 
 /// A launched step.
@@ -78,9 +83,13 @@ impl MlxRunner {
         check(step, params, self.pages.layout(), self.shape)?;
         self.pages.copy_blocks(&step.copies)?;
         let model = self.model.as_ref();
+        self.pages.states_mut().restore(&step.restores)?;
         let batch = Batch::new(&step.rows, &step.copies, &self.pages, model, &self.kernels)?;
+        let batch = batch.keeping(&step.rows, &step.saves, &self.pages)?;
         let tokens = self.tokens(&step.rows, batch.rows)?;
+        self.pages.states_mut().begin(&batch.states);
         let hidden = model.forward(&tokens, &batch, &mut self.pages)?;
+        self.pages.states_mut().commit(&batch.states)?;
 
         let sampling = || step.rows.iter().filter(|row| row.samples);
         let ids = sampling().map(|row| row.id).collect();
@@ -138,7 +147,8 @@ impl Runner for MlxRunner {
                 last.result.eval()?;
             }
             let changed = [&launched.result, &self.last];
-            async_eval(changed.into_iter().chain(self.pages.arrays()))?;
+            let states = self.pages.states().arrays();
+            async_eval(changed.into_iter().chain(self.pages.arrays()).chain(states))?;
             self.in_flight.push_back(launched);
             Ok(())
         })
@@ -200,11 +210,12 @@ impl Runner for MlxRunner {
 }
 
 fn make_pages(layout: PageLayout, shape: Shape, model: &dyn Model, kernels: &Kernels) -> Result<Pages> {
-    match kernels {
+    let pages = match kernels {
         #[cfg(quire_host_op)]
-        Kernels::Host(_) => Pages::on_host(layout, shape.layers),
-        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu()),
-    }
+        Kernels::Host(_) => Pages::on_host(layout, shape.layers)?,
+        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu())?,
+    };
+    Ok(pages.with_states(States::new(shape.recurrent_layers, shape.max_sequences, shape.snapshots)))
 }
 
 fn no_tokens(slots: usize) -> Result<Array> {

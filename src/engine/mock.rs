@@ -5,6 +5,8 @@
 //!   from pages the mock wrote itself: one wrong page, slot or copy gives another token.
 //! - A greedy row depends on its context alone. With a temperature the hash also takes the seed and
 //!   `sampled_before`. [`expected_tokens`] computes the same without pages: the oracle of tests.
+//! - With a recurrent layer ([`MockOptions::snapshots`]) the token depends on a state instead, which is the same
+//!   hash as long as states are restored and saved where they should be.
 //! - A step that breaks the contract of [`Step`] (table too short, slot taken twice, page not written,
 //!   page written by a neighbour in the same step, token not sampled) fails with an internal error.
 //! - Faults happen where [`MockOptions`] says, and nowhere else.
@@ -21,7 +23,7 @@ use super::{MemoryUse, Runner, Sampled};
 use crate::cache::BlockId;
 use crate::error::{Error, Result, Status};
 use crate::sampling::SamplingParams;
-use crate::scheduler::{Row, RowInput, SequenceId, Step};
+use crate::scheduler::{Row, RowInput, SequenceId, StateSave, Step};
 
 /// What a token slot holds before it is written. No vocabulary reaches it.
 const POISON: u32 = u32::MAX;
@@ -44,6 +46,8 @@ pub struct MockOptions {
     pub fail_at_step: u64,
     /// Fails with a device error when collecting the step of this number; 0 never.
     pub fail_collect_at_step: u64,
+    /// It has a recurrent layer, and so many snapshots of its states; `None` if it has not.
+    pub snapshots: Option<u32>,
 }
 
 impl Default for MockOptions {
@@ -56,6 +60,7 @@ impl Default for MockOptions {
             panic_at_step: 0,
             fail_at_step: 0,
             fail_collect_at_step: 0,
+            snapshots: None,
         }
     }
 }
@@ -137,6 +142,13 @@ struct Slot {
     token: u32,
 }
 
+/// What the recurrent layer carries from token to token.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    seen: ContextHash,
+    tokens: usize,
+}
+
 #[derive(Debug)]
 struct InFlight {
     number: u64,
@@ -160,14 +172,20 @@ pub struct MockRunner {
     /// For each page slot the step that wrote it last, and the index of the row.
     writers: Vec<(u64, usize)>,
     slots_taken: Vec<bool>,
+    /// The recurrent state of each slot, and each snapshot.
+    states: Vec<Option<State>>,
+    snapshots: Vec<Option<State>>,
 }
 
 impl MockRunner {
     /// A mock of `max_sequences` slots and `num_blocks` blocks of `block_size` tokens, all poisoned.
     pub fn new(options: MockOptions, num_blocks: u32, block_size: u32, max_sequences: usize) -> Result<Self> {
         options.validate()?;
+        let snapshots = options.snapshots.unwrap_or(0) as usize;
         Ok(MockRunner {
             options,
+            states: vec![None; max_sequences],
+            snapshots: vec![None; snapshots],
             block_size: block_size as usize,
             pages: vec![POISON; num_blocks as usize * block_size as usize],
             slots: vec![None; max_sequences],
@@ -286,6 +304,47 @@ impl MockRunner {
         Ok(context)
     }
 
+    /// Brings states back; of two into one slot, one would be lost.
+    fn restore_states(&mut self, step: &Step) -> Result<()> {
+        for (i, copy) in step.restores.iter().enumerate() {
+            let kept = self.snapshots.get(copy.snapshot as usize).copied().flatten();
+            let twice = step.restores[..i].iter().any(|other| other.slot == copy.slot);
+            match (kept, self.states.get_mut(copy.slot as usize)) {
+                (Some(state), Some(slot)) if !twice => *slot = Some(state),
+                _ => return Err(Error::internal(format!("mock: {copy:?} cannot be made"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Feeds the row's input to its recurrent state, and keeps what is to be kept on the way.
+    fn advance(&mut self, row: &Row, saves: &[StateSave]) -> Result<ContextHash> {
+        let mut buffer = [0];
+        let input = self.input(row, &mut buffer)?.to_vec();
+        let slot = row.slot as usize;
+        let mut state = match (row.start, self.states[slot]) {
+            (0, _) => State { seen: ContextHash::new(), tokens: 0 },
+            (start, Some(state)) if state.tokens == start as usize => state,
+            (_, other) => return Err(broken(row, format_args!("its recurrent state is {other:?}"))),
+        };
+        let mut saves = saves.iter().filter(|save| save.slot == row.slot).peekable();
+        for (i, token) in input.into_iter().enumerate() {
+            state.seen.feed(token);
+            state.tokens += 1;
+            if let Some(save) = saves.next_if(|save| save.tokens as usize == i + 1) {
+                match self.snapshots.get_mut(save.snapshot as usize) {
+                    Some(kept) => *kept = Some(state),
+                    None => return Err(broken(row, format_args!("{save:?} names no snapshot"))),
+                }
+            }
+        }
+        if let Some(save) = saves.next() {
+            return Err(broken(row, format_args!("{save:?} is not on its way")));
+        }
+        self.states[slot] = Some(state);
+        Ok(state.seen)
+    }
+
     fn run(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<Vec<Sampled>> {
         if params.len() != step.rows.len() {
             return Err(Error::internal(format!(
@@ -295,10 +354,14 @@ impl MockRunner {
             )));
         }
         self.copy_blocks(step)?;
+        self.restore_states(step)?;
         self.write_rows(step)?;
         let mut sampled = Vec::with_capacity(step.rows.len());
         for (index, (row, params)) in step.rows.iter().zip(params).enumerate() {
-            let context = self.context(index, row)?;
+            let mut context = self.context(index, row)?;
+            if self.options.snapshots.is_some() {
+                context = self.advance(row, &step.saves)?;
+            }
             let slot = &mut self.slots[row.slot as usize];
             *slot = None;
             match (row.samples, params) {
@@ -371,6 +434,8 @@ impl Runner for MockRunner {
         self.in_flight.clear();
         self.pages.fill(POISON);
         self.slots.fill(None);
+        self.states.fill(None);
+        self.snapshots.fill(None);
         self.writers.fill((0, 0));
         self.device_free_at = None;
         Ok(())

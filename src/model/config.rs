@@ -5,12 +5,17 @@
 //! understand is an error that names the field, never a silent default; parsing reads no file and knows
 //! no MLX.
 
+mod hybrid;
 mod json;
+mod nemotron;
 mod rope;
 
 use std::collections::BTreeMap;
 
+pub use hybrid::{HybridConfig, LayerKind, MambaConfig};
 pub use rope::{RopeConfig, RopeScaling};
+
+pub(super) use json::without_python_numbers;
 
 use super::Architecture;
 use crate::error::{Error, Result};
@@ -55,9 +60,27 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// How linear layers and embeddings are quantized; `None` if they are not.
     pub quantization: Option<Quantization>,
+    /// What its layers are, if they are of several kinds.
+    pub hybrid: Option<HybridConfig>,
 }
 
 impl ModelConfig {
+    /// How many layers have pages.
+    pub fn page_layers(&self) -> usize {
+        self.hybrid.as_ref().map_or(self.layers, |hybrid| hybrid.count(LayerKind::Attention))
+    }
+
+    /// How many layers have recurrent states.
+    pub fn recurrent_layers(&self) -> usize {
+        self.hybrid.as_ref().map_or(0, |hybrid| hybrid.count(LayerKind::Mamba))
+    }
+
+    /// Bytes of one sequence's recurrent states; zero if there are none.
+    pub fn state_bytes(&self, element_bytes: usize) -> usize {
+        let layer = self.hybrid.as_ref().map_or(0, |hybrid| hybrid.mamba.state_bytes(element_bytes));
+        layer * self.recurrent_layers()
+    }
+
     /// Reads a `config.json` in the Hugging Face / MLX layout.
     ///
     /// Errors: `ModelInvalid` naming the field that is missing, of the wrong type or inconsistent;
@@ -119,6 +142,9 @@ impl ModelConfig {
             }
         }
         self.rope.validate(self.head_dim)?;
+        if let Some(hybrid) = &self.hybrid {
+            hybrid.mamba.validate(MAX_SIZE)?;
+        }
         Ok(self)
     }
 }

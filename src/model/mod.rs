@@ -18,6 +18,7 @@ pub mod layers;
 mod llama;
 pub mod locate;
 mod mistral;
+mod nemotron_h;
 mod options;
 mod qwen2;
 mod qwen3;
@@ -29,7 +30,9 @@ pub use arch::Architecture;
 #[cfg(feature = "mlx")]
 pub use arch::Model;
 pub use checkpoint::Checkpoint;
-pub use config::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+pub use config::{
+    HybridConfig, LayerKind, MambaConfig, ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling,
+};
 pub use info::ModelInfo;
 pub use locate::{ModelFiles, locate};
 pub(crate) use options::aborted;

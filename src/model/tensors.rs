@@ -148,6 +148,13 @@ pub enum Part {
         /// Its length.
         len: usize,
     },
+    /// A float tensor of this (full) name in one of several shapes: checkpoints differ in their order of axes.
+    Floats {
+        /// The tensor's name.
+        name: String,
+        /// The shapes it may have.
+        shapes: Vec<Vec<usize>>,
+    },
 }
 
 impl Part {
@@ -192,6 +199,12 @@ impl Manifest {
                 Part::Vector { name, len } => {
                     check.float(name, &[*len])?;
                     check.elements += *len as u64;
+                }
+                Part::Floats { name, shapes } => {
+                    let stored = index.get(name).and_then(|info| shapes.iter().find(|s| **s == info.shape));
+                    let shape = stored.unwrap_or(&shapes[0]);
+                    check.float(name, shape)?;
+                    check.elements += shape.iter().map(|&n| n as u64).product::<u64>();
                 }
                 Part::Matrix { module, rows, columns, bias } => {
                     if let Some(params) = check.matrix(module, *rows, *columns)? {
@@ -287,7 +300,10 @@ impl Check<'_> {
     fn no_leftovers(&self, tied: bool) -> Result<()> {
         for (name, info) in &self.index.tensors {
             // Old checkpoints store what follows from `rope_theta`, and some store a tied output twice.
-            let harmless = name.ends_with(".rotary_emb.inv_freq") || (tied && name.starts_with("lm_head."));
+            // Layers that predict further tokens (Nemotron's `mtp`) are not run.
+            let harmless = name.ends_with(".rotary_emb.inv_freq")
+                || (tied && name.starts_with("lm_head."))
+                || (self.config.hybrid.is_some() && name.starts_with("mtp."));
             if !harmless && !self.seen.contains(name) {
                 let message =
                     format!("tensor '{name}' is not part of this {} model", self.config.architecture.name());

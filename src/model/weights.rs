@@ -16,7 +16,7 @@ use super::gguf::GgufType;
 use super::gguf::unpack::{Unpacked, unpack};
 use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm};
 use super::tensors::{ElementType, TensorInfo};
-use super::{Progress, WeightFormat};
+use super::{Architecture, Progress, WeightFormat};
 use crate::error::{Error, Result, Status};
 use crate::mlx::{self, Array, Dtype};
 
@@ -117,6 +117,13 @@ impl<'a> Weights<'a> {
     /// A vector, in the type the model computes in.
     pub fn vector(&mut self, name: &str) -> Result<Array> {
         let array = self.tensor(name)?.as_dtype(self.dtype)?;
+        self.keep([&array])?;
+        Ok(array)
+    }
+
+    /// A tensor of floats as stored, in float32.
+    pub fn float32(&mut self, name: &str) -> Result<Array> {
+        let array = self.tensor(name)?.as_dtype(Dtype::Float32)?;
         self.keep([&array])?;
         Ok(array)
     }
@@ -318,8 +325,11 @@ fn dtype(element: &ElementType) -> Option<Dtype> {
 
 /// The type a checkpoint's own activations have: that of its embedding.
 fn stored_dtype(checkpoint: &Checkpoint) -> Result<Dtype> {
-    let module = "model.embed_tokens";
     let index = &checkpoint.manifest.index;
+    let module = match checkpoint.config.architecture {
+        Architecture::NemotronH => "backbone.embeddings",
+        _ => "model.embed_tokens",
+    };
     let info = index.get(&format!("{module}.scales")).or_else(|| index.get(&format!("{module}.weight")));
     info.and_then(|info| dtype(&info.element))
         .ok_or_else(|| Error::model(format!("tensor '{module}.weight' has no float type")))

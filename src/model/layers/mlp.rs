@@ -39,3 +39,24 @@ impl FeedForward for GatedMlp {
         self.down.forward_onto(&ops::multiply(&gate, &up)?, residual)
     }
 }
+
+/// `down(relu(up(x))^2)` (So et al. 2021, "Primer").
+pub struct SquaredReluMlp {
+    up: Linear,
+    down: Linear,
+}
+
+impl SquaredReluMlp {
+    /// From its two layers.
+    pub fn new(up: Linear, down: Linear) -> SquaredReluMlp {
+        SquaredReluMlp { up, down }
+    }
+}
+
+impl FeedForward for SquaredReluMlp {
+    fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
+        let up = self.up.forward(x)?;
+        let positive = ops::maximum(&up, Array::from_f32(0.0).as_dtype(up.dtype())?)?;
+        self.down.forward_onto(&positive.square()?, residual)
+    }
+}

@@ -5,6 +5,7 @@ mod attention;
 mod embedding;
 mod head_norms;
 mod linear;
+mod mamba;
 mod mlp;
 mod norm;
 mod rope;
@@ -13,7 +14,8 @@ pub use attention::Attention;
 pub use embedding::Embedding;
 pub use head_norms::HeadNorms;
 pub use linear::{Linear, Matrix};
-pub use mlp::{FeedForward, GatedMlp};
+pub use mamba::{Mamba, MambaWeights};
+pub use mlp::{FeedForward, GatedMlp, SquaredReluMlp};
 pub use norm::RmsNorm;
 pub use rope::{Angles, Rope};
 

@@ -33,6 +33,7 @@ fn tensors(config: &serde_json::Value) -> Vec<Tensor> {
     for part in config.architecture.parts(&config, config.tie_word_embeddings.unwrap()) {
         match part {
             Part::Vector { name, len } => out.push((name, "BF16", vec![len])),
+            Part::Floats { name, mut shapes } => out.push((name, "BF16", shapes.remove(0))),
             Part::Matrix { module, rows, columns, .. } => {
                 match config.quantization.as_ref().and_then(|q| q.of(&module)) {
                     None => out.push((format!("{module}.weight"), "F16", vec![rows, columns])),

@@ -6,10 +6,12 @@
 //! no MLX.
 
 mod json;
+mod moe;
 mod rope;
 
 use std::collections::BTreeMap;
 
+pub use moe::{MoeConfig, Routing, Scoring};
 pub use rope::{RopeConfig, RopeScaling};
 
 use super::Architecture;
@@ -51,6 +53,8 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
     pub eos_token_ids: Vec<u32>,
+    /// The expert layers, of a family that has them.
+    pub moe: Option<MoeConfig>,
     /// How linear layers and embeddings are quantized; `None` if they are not.
     pub quantization: Option<Quantization>,
 }
@@ -110,6 +114,9 @@ impl ModelConfig {
             }
         }
         self.rope.validate(self.head_dim)?;
+        if let Some(moe) = &self.moe {
+            moe.validate(MAX_SIZE)?;
+        }
         Ok(self)
     }
 }

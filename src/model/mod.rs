@@ -26,7 +26,9 @@ pub use arch::Architecture;
 #[cfg(feature = "mlx")]
 pub use arch::Model;
 pub use checkpoint::Checkpoint;
-pub use config::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+pub use config::{
+    ModelConfig, MoeConfig, QuantParams, Quantization, RopeConfig, RopeScaling, Routing, Scoring,
+};
 pub use info::ModelInfo;
 pub use locate::{ModelFiles, locate};
 pub(crate) use options::aborted;

@@ -53,6 +53,7 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
         max_position_embeddings,
         bos_token_id: ids(&fields, "bos_token_id")?.first().copied(),
         eos_token_ids: ids(&fields, "eos_token_id")?,
+        moe: None,
         quantization: quantization(&fields)?,
     }
     .validate()

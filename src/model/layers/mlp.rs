@@ -1,7 +1,6 @@
 //! The gated feed-forward layer.
 
-use mlx_rs::ops;
-
+use super::activation::swiglu;
 use super::{Kernels, Linear};
 use crate::error::Result;
 use crate::mlx::Array;
@@ -27,8 +26,6 @@ impl GatedMlp {
         if let Kernels::Host(host) = &self.kernels {
             return self.down.forward_onto(&host.swiglu(&both)?, residual);
         }
-        let [gate, up]: [Array; 2] = super::split(&both, 2)?;
-        let gate = ops::multiply(ops::sigmoid(&gate)?, &gate)?;
-        self.down.forward_onto(&ops::multiply(&gate, &up)?, residual)
+        self.down.forward_onto(&swiglu(&both)?, residual)
     }
 }

@@ -2,7 +2,7 @@
 //! in their place).
 
 use super::Runner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::budget::Budget;
 use crate::model::{Checkpoint, LoadOptions, ModelFiles, ModelInfo, Progress, aborted};
 
@@ -33,8 +33,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
     }
     let checkpoint = Checkpoint::open(files)?;
     let mut info = ModelInfo::of(&checkpoint.config);
-    let own = checkpoint.config.max_position_embeddings;
-    let max_context = options.max_context.map_or(own, |asked| asked.min(own));
+    let max_context = max_context(&checkpoint, options)?;
     info.max_context = max_context as u32;
     info.block_size = options.block_size as u32;
     let runner = run_on(&checkpoint, options, max_context, &mut info, progress)?;
@@ -44,6 +43,22 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
         return Err(aborted());
     }
     Ok(Loaded { runner, info, fingerprint: checkpoint.fingerprint()? })
+}
+
+/// The longest context: the model's own, or what the options ask for.
+///
+/// Errors: `ModelUnsupported` if they ask for more than the model's window, which is not followed.
+fn max_context(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<usize> {
+    let config = &checkpoint.config;
+    let asked = options.max_context.unwrap_or(config.max_context()).min(config.max_position_embeddings);
+    if asked > config.max_context() {
+        return Err(Error::unsupported(format!(
+            "max_context is {asked}, but the model's 'sliding_window' is {}: contexts longer than the window are \
+             not supported",
+            config.max_context()
+        )));
+    }
+    Ok(asked)
 }
 
 /// Loads the weights into MLX and makes the page pool.
@@ -148,6 +163,5 @@ pub(crate) fn mock_options(checkpoint: &Checkpoint) -> Result<super::mock::MockO
     object.entry("vocab_size").or_insert(vocab.into());
     let eos = checkpoint.config.eos_token_ids.first().copied().unwrap_or(vocab - 1);
     object.entry("eos_token").or_insert(eos.into());
-    serde_json::from_value(object.into())
-        .map_err(|e| crate::error::Error::model(format!("config.json: field 'mock': {e}")))
+    serde_json::from_value(object.into()).map_err(|e| Error::model(format!("config.json: field 'mock': {e}")))
 }

@@ -43,12 +43,14 @@ pub struct ModelConfig {
     /// Whether the output projection is the embedding's transpose. `None` where the configuration does
     /// not say: it is if the checkpoint has no output projection.
     pub tie_word_embeddings: Option<bool>,
-    /// Whether the attention projections have biases.
+    /// Whether the attention projections have biases, for families that leave it open.
     pub attention_bias: bool,
-    /// Whether the feed-forward projections have biases.
+    /// Whether the feed-forward projections have biases, for families that leave it open.
     pub mlp_bias: bool,
     /// The longest context the model was made for, in tokens.
     pub max_position_embeddings: usize,
+    /// How many tokens a token attends to at most, itself included, where that is less than all.
+    pub sliding_window: Option<usize>,
     /// Token that opens a text, if the model has one.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
@@ -68,6 +70,12 @@ impl ModelConfig {
         json::parse(text)
     }
 
+    /// The longest context this library runs the model with, in tokens: attention is over all of it, so where the
+    /// model's own has a window, no more than that.
+    pub fn max_context(&self) -> usize {
+        self.sliding_window.map_or(self.max_position_embeddings, |w| w.min(self.max_position_embeddings))
+    }
+
     /// Refuses sizes that contradict each other, naming the field.
     pub(super) fn validate(self) -> Result<ModelConfig> {
         let sizes = [
@@ -79,6 +87,7 @@ impl ModelConfig {
             ("intermediate_size", self.intermediate_size),
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
+            ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
         for (field, size) in sizes {
             if size == 0 || size > MAX_SIZE {

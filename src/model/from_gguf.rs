@@ -72,6 +72,7 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
         mlp_bias: has(".ffn_gate.bias"),
         moe: None,
         max_position_embeddings: size("context_length")?,
+        sliding_window: find("attention.sliding_window")?.filter(|&window| window > 0),
         bos_token_id: token(gguf, "bos_token_id")?,
         eos_token_ids: eos(gguf)?,
         quantization: quantization(gguf),
@@ -227,17 +228,23 @@ pub fn checkpoint_name(name: &str) -> String {
     renamed().unwrap_or_else(|| name.to_owned())
 }
 
-/// Whether llama GGUF files store this tensor's rows permuted, each head's pairs interleaved.
-pub fn is_permuted(checkpoint_name: &str) -> bool {
+/// Whether GGUF files of this family store this tensor's rows permuted, each head's pairs interleaved: those of
+/// llamas do, Mistral (which calls itself `llama` there) included.
+pub fn is_permuted(architecture: Architecture, checkpoint_name: &str) -> bool {
+    if !matches!(architecture, Architecture::Llama | Architecture::Mistral) {
+        return false;
+    }
     checkpoint_name.contains(".self_attn.q_proj.") || checkpoint_name.contains(".self_attn.k_proj.")
 }
 
 /// A block's modules: GGUF's name, the `safetensors` name.
-const BLOCK_MODULES: [(&str, &str); 9] = [
+const BLOCK_MODULES: [(&str, &str); 11] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
     ("attn_v", "self_attn.v_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
     ("attn_output", "self_attn.o_proj"),
     ("ffn_norm", "post_attention_layernorm"),
     ("ffn_gate", "mlp.gate_proj"),

@@ -1,7 +1,6 @@
 //! Models: where they lie on disk, what they are, and (with MLX) how they compute.
 //!
-//! To add a family, write one file like `llama.rs` (the tensors it expects, its forward pass) and name it
-//! in `arch.rs`.
+//! To add a family, write one file like `mistral.rs` and name it in `arch.rs`: docs/adding-a-model.md.
 
 mod arch;
 #[cfg(feature = "mlx")]
@@ -9,6 +8,7 @@ pub mod batch;
 pub mod budget;
 mod checkpoint;
 mod config;
+mod decoder;
 mod fingerprint;
 pub mod from_gguf;
 pub mod gguf;
@@ -17,7 +17,10 @@ mod info;
 pub mod layers;
 mod llama;
 pub mod locate;
+mod mistral;
 mod options;
+mod qwen2;
+mod qwen3;
 pub mod tensors;
 #[cfg(feature = "mlx")]
 pub mod weights;

@@ -171,6 +171,18 @@ pub enum Part {
     },
 }
 
+impl Part {
+    /// A matrix, of this module.
+    pub(super) fn matrix(module: &str, rows: usize, columns: usize, bias: bool) -> Part {
+        Part::Matrix { module: module.to_owned(), rows, columns, bias }
+    }
+
+    /// The weight of a norm, of this module.
+    pub(super) fn norm(module: &str, len: usize) -> Part {
+        Part::Vector { name: format!("{module}.weight"), len }
+    }
+}
+
 /// A checkpoint found complete: what its loader may rely on.
 #[derive(Debug, Clone)]
 pub struct Manifest {

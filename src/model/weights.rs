@@ -254,7 +254,7 @@ impl<'a> Weights<'a> {
     /// Undoes the row permutation of a llama GGUF's queries and keys: each head's rows are stored as
     /// `0, d/2, 1, d/2 + 1, ...` (rotated pairs side by side) and belong as `0, 1, ..., d - 1`.
     fn in_order(&self, name: &str, array: Array) -> Result<Array> {
-        if !from_gguf::is_permuted(name) {
+        if !from_gguf::is_permuted(self.checkpoint.config.architecture, name) {
             return Ok(array);
         }
         let (shape, head_dim) = (array.shape().to_vec(), self.checkpoint.config.head_dim as i32);

@@ -20,6 +20,10 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
 
     let model_type: String = fields.required("model_type")?;
     let architecture = Architecture::from_model_type(&model_type)?;
+    let family = architecture.family();
+    for name in family.required {
+        require(&fields, name)?;
+    }
     refuse_what_we_do_not_run(&fields)?;
 
     let hidden_size: usize = fields.required("hidden_size")?;
@@ -51,12 +55,22 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
         attention_bias: fields.optional("attention_bias")?.unwrap_or(false),
         mlp_bias: fields.optional("mlp_bias")?.unwrap_or(false),
         max_position_embeddings,
+        sliding_window: sliding_window(&fields, family.always_windowed)?,
         bos_token_id: ids(&fields, "bos_token_id")?.first().copied(),
         eos_token_ids: ids(&fields, "eos_token_id")?,
         moe: None,
         quantization: quantization(&fields)?,
     }
     .validate()
+}
+
+/// An error if this field is missing; newer files may have it in their `rope_parameters`.
+fn require(fields: &Fields, name: &str) -> Result<()> {
+    let newer = fields.object("rope_parameters")?;
+    if newer.is_some_and(|parameters| parameters.map.contains_key(name)) {
+        return Ok(());
+    }
+    fields.required::<Value>(name).map(drop)
 }
 
 /// Fields that would change the forward pass in ways this library does not follow.
@@ -74,11 +88,37 @@ fn refuse_what_we_do_not_run(fields: &Fields) -> Result<()> {
     {
         return Err(Error::unsupported(format!("'partial_rotary_factor' is {part}, want 1")));
     }
-    let kinds: Vec<String> = fields.optional("layer_types")?.unwrap_or_default();
-    if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention") {
-        return Err(Error::unsupported(format!("'layer_types' has \"{kind}\", want \"full_attention\"")));
+    let kinds = layer_types(fields)?;
+    let known = ["full_attention", SLIDING];
+    if let Some(kind) = kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+        let message =
+            format!("'layer_types' has \"{kind}\", want {}", known.map(|k| format!("\"{k}\"")).join(" or "));
+        return Err(Error::unsupported(message));
     }
     Ok(())
+}
+
+/// The `layer_types` of layers that attend to a window.
+const SLIDING: &str = "sliding_attention";
+
+fn layer_types(fields: &Fields) -> Result<Vec<String>> {
+    Ok(fields.optional("layer_types")?.unwrap_or_default())
+}
+
+/// The window some layer attends to, if any does: `use_sliding_window` says so where it is given; else
+/// `layer_types`; else, in families where `always` is true, that there is a `sliding_window` at all.
+fn sliding_window(fields: &Fields, always: bool) -> Result<Option<usize>> {
+    let kinds = layer_types(fields)?;
+    let used = match fields.optional::<bool>("use_sliding_window")? {
+        Some(used) => used,
+        None if kinds.is_empty() => always,
+        None => kinds.iter().any(|kind| kind == SLIDING),
+    };
+    match used {
+        true if always && kinds.is_empty() => fields.optional("sliding_window"),
+        true => fields.required("sliding_window").map(Some),
+        false => Ok(None),
+    }
 }
 
 /// `rope_theta` and `rope_scaling`, or the `rope_parameters` object that newer files carry instead.
@@ -304,7 +344,7 @@ mod tests {
             (json!({"model_type": "mamba"}), "mamba"),
             (json!({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}), "longrope"),
             (json!({"hidden_act": "gelu"}), "gelu"),
-            (json!({"layer_types": ["full_attention", "sliding_attention"]}), "sliding_attention"),
+            (json!({"layer_types": ["full_attention", "chunked_attention"]}), "chunked_attention"),
             (json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}}), "mxfp4"),
             (json!({"quantization": {"bits": 7, "group_size": 32}}), "quantization.bits"),
             (json!({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}}), "gptq"),
@@ -314,6 +354,54 @@ mod tests {
             assert_eq!(e.status(), Status::ModelUnsupported, "{change}: {e}");
             assert!(e.message().contains(name), "{change}: {e}");
         }
+    }
+
+    #[test]
+    fn each_family_asks_for_what_it_has_no_default_for() {
+        for family in Architecture::ALL {
+            let name = family.name();
+            let whole = json!({"model_type": name, "head_dim": 16, "max_position_embeddings": 512});
+            assert_eq!(with(whole.clone()).unwrap().architecture, family);
+            for field in family.family().required {
+                let mut config = whole.clone();
+                config[*field] = Value::Null;
+                let e = with(config).unwrap_err();
+                assert_eq!(e.status(), Status::ModelInvalid, "{name}: {e}");
+                assert!(e.message().contains(field), "{name}: {e}");
+            }
+        }
+        let newer = json!({"model_type": "qwen3", "head_dim": 16, "rope_theta": null,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}});
+        assert_eq!(with(newer).unwrap().rope.theta, 1e6);
+    }
+
+    #[test]
+    fn a_window_limits_the_context() {
+        let window = |family: &str, mut change: Value| {
+            change["model_type"] = family.into();
+            change["head_dim"] = 16.into();
+            let config = with(change).unwrap();
+            (config.sliding_window, config.max_context())
+        };
+        let layers = json!(["full_attention", "sliding_attention"]);
+        // Family, fields, window, longest context.
+        let cases = [
+            ("mistral", json!({}), (None, 512)),
+            ("mistral", json!({"sliding_window": null}), (None, 512)),
+            ("mistral", json!({"sliding_window": 64}), (Some(64), 64)),
+            ("mistral", json!({"sliding_window": 4096}), (Some(4096), 512)),
+            ("llama", json!({"sliding_window": 64}), (None, 512)),
+            ("llama", json!({"sliding_window": 64, "layer_types": layers}), (Some(64), 64)),
+            ("qwen2", json!({"sliding_window": 64, "use_sliding_window": false}), (None, 512)),
+            ("qwen3", json!({"sliding_window": 64, "use_sliding_window": true}), (Some(64), 64)),
+        ];
+        for (family, fields, expected) in cases {
+            assert_eq!(window(family, fields.clone()), expected, "{family} {fields}");
+        }
+        let e = with(json!({"layer_types": layers})).unwrap_err();
+        assert!(e.message().contains("sliding_window"), "{e}");
+        let e = with(json!({"model_type": "mistral", "sliding_window": 0})).unwrap_err();
+        assert!(e.message().contains("sliding_window"), "{e}");
     }
 
     #[test]

@@ -1,9 +1,15 @@
-//! The gated feed-forward layer.
+//! Feed-forward layers.
 
 use super::activation::swiglu;
 use super::{Kernels, Linear};
 use crate::error::Result;
 use crate::mlx::Array;
+
+/// What follows attention in a block, whatever it is made of.
+pub trait FeedForward {
+    /// `residual + feed_forward(x)`, all `[rows, hidden]`.
+    fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array>;
+}
 
 /// `down(silu(gate(x)) * up(x))` (Shazeer 2020, "GLU variants").
 pub struct GatedMlp {
@@ -18,9 +24,10 @@ impl GatedMlp {
     pub fn new(gate_up: Linear, down: Linear, kernels: &Kernels) -> GatedMlp {
         GatedMlp { gate_up, down, kernels: kernels.clone() }
     }
+}
 
-    /// `residual + mlp(x)`, all `[rows, hidden]`.
-    pub fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
+impl FeedForward for GatedMlp {
+    fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
         let both = self.gate_up.forward(x)?;
         #[cfg(quire_host_op)]
         if let Kernels::Host(host) = &self.kernels {

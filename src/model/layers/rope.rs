@@ -103,7 +103,8 @@ impl Rope {
         Angles::Factors { own: Array::from_slice(&own, &shape), other: Array::from_slice(&other, &shape) }
     }
 
-    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`; values stay. With
+    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, in two or three dimensions;
+    /// values stay. With
     /// factors the queries also get the attention's scale; with positions they do not.
     ///
     /// Returns queries `[rows, queries, dim]` and keys with values `[rows, 2 keys, dim]`.

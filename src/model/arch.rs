@@ -1,7 +1,7 @@
 //! The families this library runs. A family is one file, which says so in a [`Family`].
 
 use super::tensors::Part;
-use super::{ModelConfig, llama, mistral, qwen2, qwen3};
+use super::{ModelConfig, llama, mistral, qwen2, qwen3, qwen3_moe};
 use crate::error::{Error, Result};
 #[cfg(feature = "mlx")]
 use crate::mlx::{Array, Dtype};
@@ -17,6 +17,8 @@ pub enum Architecture {
     Qwen2,
     /// Qwen3.
     Qwen3,
+    /// Qwen3's mixtures of experts.
+    Qwen3Moe,
 }
 
 /// What a family's file says of it.
@@ -37,8 +39,13 @@ pub(super) struct Family {
 
 impl Architecture {
     /// Every family, in the order of their names.
-    pub const ALL: [Architecture; 4] =
-        [Architecture::Llama, Architecture::Mistral, Architecture::Qwen2, Architecture::Qwen3];
+    pub const ALL: [Architecture; 5] = [
+        Architecture::Llama,
+        Architecture::Mistral,
+        Architecture::Qwen2,
+        Architecture::Qwen3,
+        Architecture::Qwen3Moe,
+    ];
 
     pub(super) fn family(self) -> &'static Family {
         match self {
@@ -46,6 +53,7 @@ impl Architecture {
             Architecture::Mistral => &mistral::FAMILY,
             Architecture::Qwen2 => &qwen2::FAMILY,
             Architecture::Qwen3 => &qwen3::FAMILY,
+            Architecture::Qwen3Moe => &qwen3_moe::FAMILY,
         }
     }
 

@@ -21,6 +21,7 @@ mod mistral;
 mod options;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 pub mod tensors;
 #[cfg(feature = "mlx")]
 pub mod weights;

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::rope::yarn_magnitude;
-use super::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+use super::{ModelConfig, MoeConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 
@@ -58,7 +58,10 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
         sliding_window: sliding_window(&fields, family.always_windowed)?,
         bos_token_id: ids(&fields, "bos_token_id")?.first().copied(),
         eos_token_ids: ids(&fields, "eos_token_id")?,
-        moe: None,
+        moe: match architecture {
+            Architecture::Qwen3Moe => Some(MoeConfig::from_fields(&fields)?),
+            _ => None,
+        },
         quantization: quantization(&fields)?,
     }
     .validate()
@@ -234,7 +237,7 @@ fn ids(fields: &Fields, name: &str) -> Result<Vec<u32>> {
 }
 
 /// An object of the file, with the path to it for messages.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
     prefix: &'a str,
 }
@@ -246,13 +249,13 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's value; an error that names it if it is missing or of another type.
-    fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+    pub fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         self.optional(name)?
             .ok_or_else(|| Error::model(format!("required field '{}' is missing", self.path(name))))
     }
 
     /// The field's value; `None` where it is absent or null.
-    fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+    pub fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         match self.map.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => T::deserialize(value)

@@ -1,5 +1,6 @@
 //! Mixture of experts: how many, how big, and how a token's are chosen.
 
+use super::json::Fields;
 use crate::error::{Error, Result};
 
 /// More experts than any published layer has; keeps sizes inside 64 bits.
@@ -95,6 +96,24 @@ pub struct MoeConfig {
 }
 
 impl MoeConfig {
+    /// Reads the fields of a `qwen3_moe`. What would change the output silently must be there.
+    pub(super) fn from_fields(fields: &Fields<'_>) -> Result<MoeConfig> {
+        Ok(MoeConfig {
+            routing: Routing {
+                experts: fields.required("num_experts")?,
+                per_token: fields.required("num_experts_per_tok")?,
+                scoring: Scoring::Softmax,
+                groups: 1,
+                groups_used: 1,
+                normalize: fields.required("norm_topk_prob")?,
+                scale: 1.0,
+            },
+            intermediate_size: fields.required("moe_intermediate_size")?,
+            mlp_only_layers: fields.optional("mlp_only_layers")?.unwrap_or_default(),
+            sparse_step: fields.optional("decoder_sparse_step")?.unwrap_or(1),
+        })
+    }
+
     /// Refuses sizes that contradict each other, naming the field; `largest` bounds any size.
     pub(super) fn validate(&self, largest: usize) -> Result<()> {
         self.routing.validate("num_experts")?;

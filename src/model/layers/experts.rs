@@ -4,7 +4,7 @@
 use mlx_rs::ops;
 
 use super::activation::{Relu2, swiglu};
-use super::{Kernels, Matrix, Router, Routes};
+use super::{FeedForward, Kernels, Matrix, Router, Routes};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
 
@@ -167,9 +167,10 @@ impl ExpertLayer {
     pub fn forward(&self, x: &Array) -> Result<Array> {
         self.experts.forward(x, &self.router.forward(x)?)
     }
+}
 
-    /// `residual + forward(x)`.
-    pub fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
+impl FeedForward for ExpertLayer {
+    fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
         Ok(ops::add(residual, self.forward(x)?)?)
     }
 }

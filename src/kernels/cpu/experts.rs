@@ -6,12 +6,14 @@
 
 use std::ops::Range;
 
-use super::norm::swiglu;
+use super::norm::swiglu_range;
 use super::qmm::{BLOCK, Prepared, QuantizedWeights, TILE, prepare, row_products};
 use super::threads::{Scattered, Threads};
 
 /// Weights worth a part of its own: some microseconds' work.
 const LEAST_WEIGHTS: usize = 32 * 1024;
+/// Likewise of activations.
+const LEAST_ACTIVATIONS: usize = 16 * 1024;
 
 /// What lies between an expert's two projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,10 +195,15 @@ fn activate(threads: &Threads, mut x: Vec<f32>, width: usize, activation: Expert
         }
         ExpertActivation::SwiGlu => {
             let mut out = vec![0.0; x.len() / 2];
-            for (both, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
-                let (gate, up) = both.split_at(width);
-                swiglu(threads, gate, up, out);
-            }
+            let rows = out.len() / width;
+            let scattered = Scattered::new(&mut out);
+            threads.ranges(rows, (LEAST_ACTIVATIONS / width).max(1), |rows| {
+                for row in rows {
+                    let (gate, up) = x[2 * row * width..][..2 * width].split_at(width);
+                    // SAFETY: `ranges` hands out disjoint ranges.
+                    swiglu_range(gate, up, unsafe { scattered.range(row * width..(row + 1) * width) });
+                }
+            });
             out
         }
     }

@@ -1,4 +1,6 @@
 use crate::engine::load::mock_options;
+mod experts;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -13,8 +13,8 @@ use mlx_rs::transforms::async_eval;
 use super::{MemoryUse, Runner, Sampled};
 use crate::cache::pages::Pages;
 use crate::cache::{BlockId, PageLayout};
-use crate::error::{Error, Result};
-use crate::mlx::{self, Array, Device};
+use crate::error::{Error, Result, Status};
+use crate::mlx::{self, Array, Device, Dtype};
 use crate::model::Model;
 use crate::model::batch::Batch;
 use crate::model::layers::Kernels;
@@ -75,13 +75,8 @@ impl MlxRunner {
     }
 
     fn build(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<InFlight> {
-        check(step, params, self.pages.layout(), self.shape)?;
-        self.pages.copy_blocks(&step.copies)?;
+        let (batch, hidden) = self.forward(step, params)?;
         let model = self.model.as_ref();
-        let batch = Batch::new(&step.rows, &step.copies, &self.pages, model, &self.kernels)?;
-        let tokens = self.tokens(&step.rows, batch.rows)?;
-        let hidden = model.forward(&tokens, &batch, &mut self.pages)?;
-
         let sampling = || step.rows.iter().filter(|row| row.samples);
         let ids = sampling().map(|row| row.id).collect();
         let Some(outputs) = &batch.outputs else { return Ok(InFlight { ids, result: hidden }) };
@@ -99,6 +94,17 @@ impl MlxRunner {
         let update = result.reshape(&[-1, 1])?;
         self.last = indexing::scatter_single(&self.last, slots, update, 0)?;
         Ok(InFlight { ids, result })
+    }
+
+    /// A step's graph up to the last layer.
+    fn forward(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<(Batch, Array)> {
+        check(step, params, self.pages.layout(), self.shape)?;
+        self.pages.copy_blocks(&step.copies)?;
+        let model = self.model.as_ref();
+        let batch = Batch::new(&step.rows, &step.copies, &self.pages, model, &self.kernels)?;
+        let tokens = self.tokens(&step.rows, batch.rows)?;
+        let hidden = model.forward(&tokens, &batch, &mut self.pages)?;
+        Ok((batch, hidden))
     }
 
     /// A step's input tokens, `[rows]`: from the host, or what a slot sampled last.
@@ -160,6 +166,23 @@ impl Runner for MlxRunner {
         })
     }
 
+    fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
+        if !self.in_flight.is_empty() {
+            return Err(Error::new(Status::InvalidState, "a step is in flight"));
+        }
+        let stream = self.device.stream();
+        mlx_rs::with_stream(&stream, || {
+            let (_, hidden) = self.forward(step, &vec![None; step.rows.len()])?;
+            let tokens: u32 = step.rows.iter().map(|row| row.input_len() as u32).sum();
+            let rows: Vec<u32> = (0..tokens).collect();
+            let logits = self.model.logits(&hidden, &Array::from_slice(&rows, &[tokens as i32]))?;
+            let logits = logits.as_dtype(Dtype::Float32)?;
+            mlx_rs::transforms::eval(std::iter::once(&logits).chain(self.pages.arrays()))?;
+            self.kernels.check()?;
+            logits.to_vec_exact().map_err(|e| Error::internal(format!("reading logits: {e}")))
+        })
+    }
+
     fn reset(&mut self) -> Result<()> {
         self.in_flight.clear();
         let layout = *self.pages.layout();
@@ -208,7 +231,7 @@ fn make_pages(layout: PageLayout, shape: Shape, model: &dyn Model, kernels: &Ker
 }
 
 fn no_tokens(slots: usize) -> Result<Array> {
-    let last = ops::zeros_dtype(&[slots as i32], crate::mlx::Dtype::Uint32)?;
+    let last = ops::zeros_dtype(&[slots as i32], Dtype::Uint32)?;
     last.eval()?;
     Ok(last)
 }

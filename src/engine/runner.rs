@@ -1,7 +1,7 @@
 //! The one seam between the engine and what computes: MLX, or the deterministic mock.
 
 use crate::cache::BlockId;
-use crate::error::Result;
+use crate::error::{Error, Result, Status};
 use crate::sampling::SamplingParams;
 use crate::scheduler::{SequenceId, Step};
 
@@ -30,6 +30,16 @@ pub trait Runner {
     /// Waits for the oldest launched, uncollected step and returns its sampled tokens, in row order,
     /// rows that do not sample left out.
     fn collect(&mut self) -> Result<Vec<Sampled>>;
+
+    /// The logits after each of a step's tokens, `[tokens, vocab]` in row order: what sampling would see. For
+    /// comparing with other implementations; its rows do not sample, and no step is in flight.
+    ///
+    /// Errors: `InvalidState` if this runner has no logits, or a step is in flight.
+    #[doc(hidden)]
+    fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
+        let _ = step;
+        Err(Error::new(Status::InvalidState, "this runner has no logits"))
+    }
 
     /// Drops steps in flight and forgets all pages and slots, after an error.
     fn reset(&mut self) -> Result<()>;

@@ -1,0 +1,83 @@
+"""Which small models reference.py makes. A case has
+
+    config      the config.json
+    dtype       of tensors that are not packed; BF16 if it does not say
+    dtypes      perhaps: a tensor's name to its dtype, or None
+    shards      files the weights are in; 1
+    seed        perhaps: a word that makes other weights of the same model (to get rid of near ties)
+    lengths     of the prompts
+    formulas    perhaps: name and shape to how a tensor's elements are made (weights.py), or None for the usual way
+    layout      perhaps: mlx-lm's tensors to those that a checkpoint has in their place (names, splits)
+"""
+
+# Tokens of the prompts that 32 more are generated for: shorter than a block, a block and one, several.
+LENGTHS = [40, 1, 17, 33, 90]
+
+TINY = {
+    "hidden_size": 128, "intermediate_size": 256, "vocab_size": 512, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "num_hidden_layers": 3, "max_position_embeddings": 4096,
+    "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "torch_dtype": "bfloat16",
+}
+LLAMA3_ROPE = {
+    "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192, "rope_type": "llama3",
+}
+
+
+def affine(bits, group_size=32, **modules):
+    return {"group_size": group_size, "bits": bits, "mode": "affine"} | modules
+
+
+LLAMA = TINY | {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "attention_bias": False, "mlp_bias": False,
+    "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "rope_scaling": LLAMA3_ROPE, "tie_word_embeddings": True,
+}
+MISTRAL = TINY | {
+    "model_type": "mistral", "architectures": ["MistralForCausalLM"], "rms_norm_eps": 1e-5, "rope_theta": 1e6,
+    "sliding_window": None, "tie_word_embeddings": False,
+}
+QWEN2 = TINY | {
+    "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+    "sliding_window": 4096, "use_sliding_window": False, "tie_word_embeddings": True,
+}
+QWEN3 = TINY | {
+    "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6, "rope_scaling": None, "tie_word_embeddings": True,
+}
+del QWEN2["head_dim"]
+
+# One layer, and just enough of it for every kind of group.
+SMALL = LLAMA | {
+    "hidden_size": 128, "intermediate_size": 128, "vocab_size": 128, "num_hidden_layers": 1, "rope_scaling": None,
+    "tie_word_embeddings": False,
+}
+
+
+def in_format(quantization, **case):
+    return {"config": SMALL | {"quantization": quantization}, "lengths": [20], **case}
+
+
+CASES = {
+    "llama": {"config": LLAMA | {"quantization": affine(4)}},
+    "mistral": {"config": MISTRAL | {"quantization": affine(4)}, "seed": "h"},
+    "qwen2": {"config": QWEN2 | {"quantization": affine(4)}, "seed": "a"},
+    "qwen3": {"config": QWEN3 | {"quantization": affine(8)}, "seed": "b"},
+    "format-2bit": in_format(affine(2, 64)),
+    "format-3bit": in_format(affine(3, 64)),
+    "format-4bit": in_format(affine(4, 128), shards=2),
+    "format-5bit": in_format(affine(5, 64)),
+    "format-6bit": in_format(affine(6, 64), seed="b"),
+    "format-8bit": in_format(affine(8, 128)),
+    "format-mixed": in_format(
+        affine(4, 32) | {
+            "model.embed_tokens": affine(8, 64), "lm_head": False, "model.layers.0.self_attn.v_proj": affine(6, 64),
+            "model.layers.0.mlp.down_proj": {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+            "model.layers.0.mlp.up_proj": False,
+        }, dtype="F16"),
+    "format-mxfp4": in_format({"group_size": 32, "bits": 4, "mode": "mxfp4"}, seed="a"),
+    "format-mxfp8": in_format({"group_size": 32, "bits": 8, "mode": "mxfp8"}),
+    "format-nvfp4": in_format({"group_size": 16, "bits": 4, "mode": "nvfp4"}),
+    "format-bf16": {"config": SMALL, "lengths": [20]},
+    "format-f16": {"config": SMALL, "lengths": [20], "dtype": "F16"},
+    "format-f32": {"config": SMALL, "lengths": [20], "dtype": "F32", "shards": 3},
+}

@@ -398,7 +398,8 @@ impl PrefixIndex for ChainIndex {
         let mut found: Vec<(BlockId, SavedBlock)> = Vec::new();
         let add_children = |found: &mut Vec<_>, parent, saved: SavedParent| {
             for block in self.children(parent).filter(|&b| self.is_full(b)) {
-                found.push((block, SavedBlock { parent: saved, tokens: self.tokens_of(block).to_vec() }));
+                let tokens = self.tokens_of(block).to_vec();
+                found.push((block, SavedBlock { parent: saved, tokens, has_state: false }));
             }
         };
         let mut roots: Vec<&ChainHash> = self.roots.keys().collect();

@@ -168,6 +168,15 @@ impl BlockManager {
         self.shares_prefixes() && self.snapshots.as_ref().is_some_and(|s| s.total() > 0)
     }
 
+    /// The snapshot of the state at a block's end.
+    pub fn snapshot_of(&self, block: BlockId) -> Option<SnapshotId> {
+        self.snapshots.as_ref()?.of(block)
+    }
+
+    pub(super) fn has_free_snapshot(&self) -> bool {
+        self.snapshots.as_ref().is_some_and(|snapshots| snapshots.kept() < snapshots.total())
+    }
+
     /// A snapshot to write, pending until it is kept or given back; `None` if there is none to be had. Another
     /// prefix may lose its own.
     pub fn take_snapshot(&mut self) -> Option<SnapshotId> {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::{MemoryUse, Runner, Sampled};
-use crate::cache::BlockId;
+use crate::cache::{BlockId, SnapshotId};
 use crate::error::{Error, Result, Status};
 use crate::sampling::SamplingParams;
 use crate::scheduler::{Row, RowInput, SequenceId, StateSave, Step};
@@ -468,6 +468,30 @@ impl Runner for MockRunner {
             *slot = u32::from_le_bytes(*token);
         }
         Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        if self.options.snapshots.is_some() { 16 } else { 0 }
+    }
+
+    fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
+        match self.snapshots.get(snapshot as usize) {
+            Some(Some(state)) => {
+                Ok([state.seen.0.to_le_bytes(), (state.tokens as u64).to_le_bytes()].concat())
+            }
+            _ => Err(Error::internal(format!("mock: there is no snapshot {snapshot}"))),
+        }
+    }
+
+    fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
+        match (self.snapshots.get_mut(snapshot as usize), state.as_chunks()) {
+            (Some(kept), ([seen, tokens], [])) => {
+                let seen = ContextHash(u64::from_le_bytes(*seen));
+                *kept = Some(State { seen, tokens: u64::from_le_bytes(*tokens) as usize });
+                Ok(())
+            }
+            _ => Err(Error::internal(format!("mock: {} bytes for snapshot {snapshot}", state.len()))),
+        }
     }
 
     fn memory(&self) -> MemoryUse {

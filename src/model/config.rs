@@ -7,12 +7,14 @@
 
 mod hybrid;
 mod json;
+mod moe;
 mod nemotron;
 mod rope;
 
 use std::collections::BTreeMap;
 
-pub use hybrid::{HybridConfig, LayerKind, MambaConfig};
+pub use hybrid::{HybridConfig, HybridExperts, LayerKind, MambaConfig};
+pub use moe::{MoeConfig, Routing, Scoring};
 pub use rope::{RopeConfig, RopeScaling};
 
 pub(super) use json::without_python_numbers;
@@ -58,6 +60,8 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
     pub eos_token_ids: Vec<u32>,
+    /// The expert layers, of a family that has them.
+    pub moe: Option<MoeConfig>,
     /// How linear layers and embeddings are quantized; `None` if they are not.
     pub quantization: Option<Quantization>,
     /// What its layers are, if they are of several kinds.
@@ -143,7 +147,10 @@ impl ModelConfig {
         }
         self.rope.validate(self.head_dim)?;
         if let Some(hybrid) = &self.hybrid {
-            hybrid.mamba.validate(MAX_SIZE)?;
+            hybrid.validate(MAX_SIZE)?;
+        }
+        if let Some(moe) = &self.moe {
+            moe.validate(MAX_SIZE)?;
         }
         Ok(self)
     }

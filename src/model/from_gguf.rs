@@ -75,6 +75,7 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
         tie_word_embeddings: None,
         attention_bias: has(".attn_q.bias"),
         mlp_bias: has(".ffn_gate.bias"),
+        moe: None,
         max_position_embeddings: size("context_length")?,
         sliding_window: find("attention.sliding_window")?.filter(|&window| window > 0),
         bos_token_id: token(gguf, "bos_token_id")?,

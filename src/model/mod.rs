@@ -22,6 +22,7 @@ mod nemotron_h;
 mod options;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 pub mod tensors;
 #[cfg(feature = "mlx")]
 pub mod weights;
@@ -31,7 +32,8 @@ pub use arch::Architecture;
 pub use arch::Model;
 pub use checkpoint::Checkpoint;
 pub use config::{
-    HybridConfig, LayerKind, MambaConfig, ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling,
+    HybridConfig, HybridExperts, LayerKind, MambaConfig, ModelConfig, MoeConfig, QuantParams, Quantization,
+    RopeConfig, RopeScaling, Routing, Scoring,
 };
 pub use info::ModelInfo;
 pub use locate::{ModelFiles, locate};

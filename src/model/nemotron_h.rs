@@ -4,8 +4,8 @@
 
 use super::arch::Family;
 use super::decoder::{self, Design};
-use super::tensors::Part;
-use super::{LayerKind, MambaConfig, ModelConfig};
+use super::tensors::{ExpertNames, Part};
+use super::{HybridExperts, LayerKind, MambaConfig, ModelConfig};
 
 pub(super) const FAMILY: Family = Family {
     name: "nemotron_h",
@@ -28,7 +28,9 @@ fn parts(config: &ModelConfig, tied: bool) -> Vec<Part> {
             LayerKind::Mamba => mamba_parts(&hybrid.mamba, hidden, &module),
             LayerKind::Attention => decoder::attention_parts(config, design(config), &module),
             LayerKind::Mlp => mlp_parts(config, config.intermediate_size, &module),
-            LayerKind::Experts => Vec::new(),
+            LayerKind::Experts => {
+                hybrid.experts.iter().flat_map(|e| expert_parts(config, e, &module)).collect()
+            }
         });
     }
     parts.push(Part::norm("backbone.norm_f", hidden));
@@ -72,15 +74,47 @@ fn mlp_parts(config: &ModelConfig, width: usize, module: &str) -> Vec<Part> {
     ]
 }
 
+fn expert_parts(config: &ModelConfig, own: &HybridExperts, module: &str) -> Vec<Part> {
+    let at = |name: &str| format!("{module}.{name}");
+    let (hidden, experts) = (config.hidden_size, own.routing.experts);
+    let inner = own.latent_width.unwrap_or(hidden);
+    let [up, down] = expert_names(module);
+    let mut parts = vec![
+        Part::matrix(&at("gate"), experts, hidden, false),
+        Part::Vector { name: at("gate.e_score_correction_bias"), len: experts },
+        Part::Experts { names: up, experts, rows: own.width, columns: inner },
+        Part::Experts { names: down, experts, rows: inner, columns: own.width },
+    ];
+    if let Some(width) = own.shared_width {
+        parts.extend(mlp_parts(config, width, &at("shared_experts")));
+    }
+    if let Some(width) = own.latent_width {
+        parts.push(Part::matrix(&at("fc1_latent_proj"), width, hidden, config.mlp_bias));
+        parts.push(Part::matrix(&at("fc2_latent_proj"), hidden, width, config.mlp_bias));
+    }
+    parts
+}
+
+/// The projections of a layer's experts: up, down.
+fn expert_names(module: &str) -> [ExpertNames; 2] {
+    [("fc1", "up_proj"), ("fc2", "down_proj")].map(|(stacked, projection)| {
+        let stacked = format!("{module}.switch_mlp.{stacked}");
+        ExpertNames::new(stacked, format!("{module}.experts"), projection)
+    })
+}
+
 #[cfg(feature = "mlx")]
 mod forward {
     use super::super::batch::Batch;
     use super::super::layers::{
-        Attention, Embedding, FeedForward, Mamba, MambaWeights, Matrix, RmsNorm, Rope, SquaredReluMlp,
+        Activation, Attention, Embedding, Experts, FeedForward, Linear, Mamba, MambaWeights, Matrix, RmsNorm,
+        Rope, Router, SquaredReluMlp,
     };
     use super::super::weights::Weights;
-    use super::super::{LayerKind, MambaConfig, Model, ModelConfig};
+    use super::super::{HybridExperts, LayerKind, MambaConfig, Model, ModelConfig};
+    use super::expert_names;
     use crate::cache::pages::Pages;
+    use crate::cache::states::StateShape;
     use crate::error::{Error, Result};
     use crate::mlx::{Array, Dtype};
 
@@ -122,8 +156,11 @@ mod forward {
                         paged += 1;
                         Mixer::Attention(Box::new(attention(config, paged - 1, weights, &at)?))
                     }
-                    LayerKind::Mlp => Mixer::FeedForward(Box::new(mlp(weights, &at)?)),
-                    LayerKind::Experts => return Err(Error::unsupported("layers of experts")),
+                    LayerKind::Mlp => Mixer::FeedForward(Box::new(mlp(weights, &at(""))?)),
+                    LayerKind::Experts => {
+                        let own = hybrid.experts.as_ref().ok_or_else(|| Error::internal("no experts"))?;
+                        Mixer::FeedForward(Box::new(experts(own, weights, &at)?))
+                    }
                 },
             ));
         }
@@ -150,9 +187,56 @@ mod forward {
         Ok(Attention::new(config, number, qkv, None, output, weights.kernels()))
     }
 
-    fn mlp(weights: &mut Weights, at: &dyn Fn(&str) -> String) -> Result<SquaredReluMlp> {
-        let up = weights.linear(&[at("up_proj")])?;
-        Ok(SquaredReluMlp::new(up, weights.linear(&[at("down_proj")])?))
+    /// The one whose tensors' names begin with `prefix`.
+    fn mlp(weights: &mut Weights, prefix: &str) -> Result<SquaredReluMlp> {
+        let up = weights.linear(&[format!("{prefix}up_proj")])?;
+        let down = weights.linear(&[format!("{prefix}down_proj")])?;
+        SquaredReluMlp::new(up, down, weights.dtype())
+    }
+
+    /// Experts that a token goes to, between projections to and from their width if they have one of their own,
+    /// and one that every token goes to.
+    struct ExpertMixer {
+        router: Router,
+        experts: Experts,
+        latent: Option<(Linear, Linear)>,
+        shared: Option<SquaredReluMlp>,
+    }
+
+    impl FeedForward for ExpertMixer {
+        fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
+            let routes = self.router.forward(x)?;
+            let onto = match &self.shared {
+                Some(shared) => &shared.forward_onto(x, residual)?,
+                None => residual,
+            };
+            match &self.latent {
+                Some((to, from)) => from.forward_onto(&self.experts.forward(&to.forward(x)?, &routes)?, onto),
+                None => Ok(mlx_rs::ops::add(onto, self.experts.forward(x, &routes)?)?),
+            }
+        }
+    }
+
+    fn experts(
+        own: &HybridExperts,
+        weights: &mut Weights,
+        at: &dyn Fn(&str) -> String,
+    ) -> Result<ExpertMixer> {
+        let [up, down] = expert_names(&at("").trim_end_matches('.'));
+        let correction = at("gate.e_score_correction_bias");
+        let router = weights.router(&at("gate"), Some(&correction), &own.routing)?;
+        let experts = weights.experts(&[up], &down, Activation::Relu2)?;
+        let latent = match own.latent_width {
+            Some(_) => {
+                Some((weights.linear(&[at("fc1_latent_proj")])?, weights.linear(&[at("fc2_latent_proj")])?))
+            }
+            None => None,
+        };
+        let shared = match own.shared_width {
+            Some(_) => Some(mlp(weights, &at("shared_experts."))?),
+            None => None,
+        };
+        Ok(ExpertMixer { router, experts, latent, shared })
     }
 
     fn mamba(
@@ -206,6 +290,13 @@ mod forward {
 
         fn is_dense(&self) -> bool {
             self.dense
+        }
+
+        fn state_shape(&self) -> Option<StateShape> {
+            self.layers.iter().find_map(|(_, mixer)| match mixer {
+                Mixer::Mamba(mamba) => Some(mamba.state_shape()),
+                _ => None,
+            })
         }
     }
 }

@@ -4,10 +4,14 @@
 //! the model needs is there with its shape and a usable type, and nothing is left over; an error names
 //! the file and the tensor.
 
+mod experts;
 mod safetensors;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+
+pub use experts::ExpertNames;
 
 use super::{ModelConfig, QuantParams};
 use crate::error::{Error, Result};
@@ -117,6 +121,12 @@ impl TensorIndex {
         self.tensors.contains_key(name)
     }
 
+    /// Whether the name of some tensor begins so.
+    fn has_under(&self, prefix: &str) -> bool {
+        let mut from = self.tensors.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
     fn file_name(&self, file: usize) -> String {
         self.files.get(file).map_or_else(|| "the checkpoint".into(), |path| path.display().to_string())
     }
@@ -140,6 +150,17 @@ pub enum Part {
         columns: usize,
         /// Whether it has a bias.
         bias: bool,
+    },
+    /// One projection of all experts of a layer, each `[rows, columns]`, dense or quantized alike.
+    Experts {
+        /// What it is called.
+        names: ExpertNames,
+        /// How many experts.
+        experts: usize,
+        /// Output features.
+        rows: usize,
+        /// Input features.
+        columns: usize,
     },
     /// A float vector of this (full) name and length.
     Vector {
@@ -207,7 +228,7 @@ impl Manifest {
                     check.elements += shape.iter().map(|&n| n as u64).product::<u64>();
                 }
                 Part::Matrix { module, rows, columns, bias } => {
-                    if let Some(params) = check.matrix(module, *rows, *columns)? {
+                    if let Some(params) = check.matrix(module, &[*rows], *columns)? {
                         quantized.insert(module.clone(), params);
                     }
                     check.elements += (*rows * *columns) as u64;
@@ -215,6 +236,12 @@ impl Manifest {
                         check.float(&format!("{module}.bias"), &[*rows])?;
                         check.elements += *rows as u64;
                     }
+                }
+                Part::Experts { names, experts, rows, columns } => {
+                    if let Some(params) = check.experts(names, *experts, *rows, *columns)? {
+                        quantized.insert(names.stacked.clone(), params);
+                    }
+                    check.elements += (*experts * *rows * *columns) as u64;
                 }
             }
         }
@@ -258,8 +285,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A matrix, dense or quantized; its quantization in the second case.
-    fn matrix(&mut self, module: &str, rows: usize, columns: usize) -> Result<Option<QuantParams>> {
+    /// A matrix, or a stack of them if there are several dimensions of rows, dense or quantized; its
+    /// quantization in the second case.
+    fn matrix(&mut self, module: &str, rows: &[usize], columns: usize) -> Result<Option<QuantParams>> {
         let weight = format!("{module}.weight");
         let scales = format!("{module}.scales");
         let quantization = self.config.quantization.as_ref();
@@ -276,8 +304,9 @@ impl Check<'_> {
             },
             None => None,
         };
+        let shape = |columns: usize| [rows, &[columns]].concat();
         let Some(params) = params else {
-            self.float(&weight, &[rows, columns])?;
+            self.float(&weight, &shape(columns))?;
             return Ok(None);
         };
         let QuantParams { group_size, bits } = params;
@@ -286,13 +315,13 @@ impl Check<'_> {
                 format!("'{weight}' has rows of {columns}, which groups of {group_size} do not divide");
             return Err(self.index.error(0, message));
         }
-        let info = self.tensor(&weight, &[rows, columns * bits / 32])?;
+        let info = self.tensor(&weight, &shape(columns * bits / 32))?;
         if info.element != ElementType::U32 {
             let message = format!("tensor '{weight}' has type {:?}, want U32 (packed)", info.element);
             return Err(self.index.error(info.file, message));
         }
-        self.float(&scales, &[rows, columns / group_size])?;
-        self.float(&format!("{module}.biases"), &[rows, columns / group_size])?;
+        self.float(&scales, &shape(columns / group_size))?;
+        self.float(&format!("{module}.biases"), &shape(columns / group_size))?;
         Ok(Some(params))
     }
 

@@ -4,6 +4,8 @@
 //! that changed since it was checked is an error, never garbage weights; progress is reported after every
 //! module and can stop the load.
 
+mod experts;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +18,7 @@ use super::gguf::GgufType;
 use super::gguf::unpack::{Unpacked, unpack};
 use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm};
 use super::tensors::{ElementType, TensorInfo};
-use super::{Architecture, Progress, WeightFormat};
+use super::{Architecture, Progress, QuantParams, WeightFormat};
 use crate::error::{Error, Result, Status};
 use crate::mlx::{self, Array, Dtype};
 
@@ -191,6 +193,17 @@ impl<'a> Weights<'a> {
             }
         };
         let params = self.checkpoint.manifest.quantized.get(module).copied();
+        self.as_held(weight, scales, biases, params)
+    }
+
+    /// What a checkpoint stores as it will be held; not evaluated.
+    fn as_held(
+        &self,
+        weight: Array,
+        scales: Option<Array>,
+        biases: Option<Array>,
+        params: Option<QuantParams>,
+    ) -> Result<Matrix> {
         let (Some(scales), Some(biases), Some(params)) = (scales, biases, params) else {
             let keep_small = !self.dense && weight.dtype() != self.dtype && self.dtype == Dtype::Float32;
             // A 16-bit matrix stays one where 32 bits would not fit.

@@ -9,7 +9,8 @@ use super::sequence::{Place, Rank, Sequence};
 use super::{NewSequence, SchedulerConfig, SchedulerStats, SequenceId};
 use super::{sharing, snapshots};
 use crate::cache::{
-    BlockCounts, BlockHashes, BlockId, BlockManager, BlockTable, ChainHash, Parent, SavedBlock, blocks_for,
+    BlockCounts, BlockHashes, BlockId, BlockManager, BlockTable, ChainHash, Parent, SavedBlock, SnapshotId,
+    blocks_for,
 };
 use crate::error::{Error, Result, Status};
 
@@ -286,6 +287,16 @@ impl Scheduler {
     /// Enters saved blocks into the prefix index. See [`BlockManager::restore`].
     pub fn restore_blocks(&mut self, saved: &[SavedBlock]) -> Result<Vec<Option<BlockId>>> {
         self.blocks.restore(saved)
+    }
+
+    /// The snapshot of the recurrent state at a block's end.
+    pub fn snapshot_of(&self, block: BlockId) -> Option<SnapshotId> {
+        self.blocks.snapshot_of(block)
+    }
+
+    /// A snapshot for the state of a block just restored. See [`BlockManager::restore_state`].
+    pub fn restore_state(&mut self, block: BlockId) -> Result<Option<SnapshotId>> {
+        self.blocks.restore_state(block)
     }
 
     /// Forgets the prefixes that no running sequence holds.

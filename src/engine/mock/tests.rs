@@ -60,7 +60,7 @@ fn broken_steps_are_refused() {
         assert!(error.message().contains(message), "{error}, want {message}");
     }
     let unwanted = Row { samples: false, ..row(1, 0, 0, &[1], &[0]) };
-    let step = Step { rows: vec![unwanted], copies: vec![], ..Default::default() };
+    let step = Step { rows: vec![unwanted], ..Step::default() };
     assert!(runner(MockOptions::default()).launch(&step, &[Some(&GREEDY)]).is_err());
     assert!(runner(MockOptions::default()).launch(&step, &[]).is_err());
 }

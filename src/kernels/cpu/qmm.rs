@@ -31,9 +31,9 @@ pub struct QuantizedWeights<'a> {
 /// Columns handled at a time: the smallest group.
 const SPAN: usize = 32;
 /// Rows of `x` handled together, so that a weight is unpacked once for all of them.
-const TILE: usize = 4;
+pub(super) const TILE: usize = 4;
 /// Rows of `W` that meet a tile before the next tile: they stay in the nearest cache.
-const BLOCK: usize = 16;
+pub(super) const BLOCK: usize = 16;
 
 impl QuantizedWeights<'_> {
     /// Whether these kernels know such weights.
@@ -41,7 +41,7 @@ impl QuantizedWeights<'_> {
         matches!(bits, 4 | 8) && matches!(group, 32 | 64 | 128)
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         assert!(Self::is_supported(self.bits, self.group));
         assert_eq!(self.columns % self.group, 0);
         assert_eq!(self.weight.len(), self.rows * self.columns * self.bits / 32);
@@ -60,14 +60,14 @@ impl QuantizedWeights<'_> {
 struct Span([f32; SPAN]);
 
 /// `x` as the inner loop wants it, and its sums over each group.
-struct Prepared {
+pub(super) struct Prepared {
     /// As `x`; for 4 bits each span holds its even columns, then its odd ones, as the nibbles come out.
     x: Vec<Span>,
     /// For each row of `x` a sum for each group, filled up with zeros to whole vectors.
     sums: Vec<[f32; LANES]>,
 }
 
-fn prepare(x: &[f32], w: &QuantizedWeights<'_>) -> Prepared {
+pub(super) fn prepare(x: &[f32], w: &QuantizedWeights<'_>) -> Prepared {
     let spans = x.as_chunks::<SPAN>().0;
     let prepared = spans.iter().map(|from| match w.bits {
         4 => Span(std::array::from_fn(|i| from[if i < LANES { 2 * i } else { 2 * (i - LANES) + 1 }])),
@@ -137,7 +137,7 @@ unsafe fn columns(
 }
 
 /// `out[r][i] = x[first + i] . W[n + r]`, for `count` rows of `x` and as many of `W` as `out` has room for.
-fn row_products(
+pub(super) fn row_products(
     prepared: &Prepared,
     w: &QuantizedWeights<'_>,
     n: usize,

@@ -1,5 +1,6 @@
 //! Models whose layers differ in kind: attention, Mamba-2, feed-forward, experts.
 
+use super::Routing;
 use crate::error::{Error, Result};
 
 /// What one layer is.
@@ -46,6 +47,8 @@ pub struct HybridConfig {
     pub kinds: Vec<LayerKind>,
     /// Sizes of the Mamba-2 mixers.
     pub mamba: MambaConfig,
+    /// The layers of experts, if there are any.
+    pub experts: Option<HybridExperts>,
 }
 
 impl HybridConfig {
@@ -53,6 +56,38 @@ impl HybridConfig {
     pub fn count(&self, kind: LayerKind) -> usize {
         self.kinds.iter().filter(|&&k| k == kind).count()
     }
+
+    /// Refuses sizes that contradict each other, naming the field; `largest` bounds any size.
+    pub(super) fn validate(&self, largest: usize) -> Result<()> {
+        self.mamba.validate(largest)?;
+        let Some(experts) = &self.experts else { return Ok(()) };
+        experts.routing.validate("n_routed_experts")?;
+        let widths = [
+            ("moe_intermediate_size", experts.width),
+            ("moe_shared_expert_intermediate_size", experts.shared_width.unwrap_or(1)),
+            ("moe_latent_size", experts.latent_width.unwrap_or(1)),
+        ];
+        for (field, size) in widths {
+            if size == 0 || size > largest {
+                return Err(Error::model(format!("'{field}' is {size}, want 1 to {largest}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A hybrid model's layers of experts: squared-ReLU layers of which a token sees a few, and one that every
+/// token sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HybridExperts {
+    /// How a token's experts are chosen.
+    pub routing: Routing,
+    /// Width of one expert.
+    pub width: usize,
+    /// Width of the expert that every token sees; `None` if there is none.
+    pub shared_width: Option<usize>,
+    /// Width that the chosen experts' input is projected to, and their output from; `None` if it is not.
+    pub latent_width: Option<usize>,
 }
 
 /// Sizes of a Mamba-2 mixer.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::nemotron;
 use super::rope::yarn_magnitude;
-use super::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+use super::{ModelConfig, MoeConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 
@@ -75,6 +75,10 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
         sliding_window: sliding_window(&fields, family.always_windowed)?,
         bos_token_id: ids(&fields, "bos_token_id")?.first().copied(),
         eos_token_ids: ids(&fields, "eos_token_id")?,
+        moe: match architecture {
+            Architecture::Qwen3Moe => Some(MoeConfig::from_fields(&fields)?),
+            _ => None,
+        },
         quantization: quantization(&fields)?,
         hybrid,
     }
@@ -288,13 +292,13 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's value; an error that names it if it is missing or of another type.
-    pub(super) fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+    pub fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         self.optional(name)?
             .ok_or_else(|| Error::model(format!("required field '{}' is missing", self.path(name))))
     }
 
     /// The field's value; `None` where it is absent or null.
-    pub(super) fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+    pub fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         match self.map.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => T::deserialize(value)
@@ -408,6 +412,11 @@ mod tests {
         for family in Architecture::ALL {
             let name = family.name();
             let mut whole = json!({"model_type": name, "head_dim": 16, "max_position_embeddings": 512});
+            if family == Architecture::Qwen3Moe {
+                let own = json!({"num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": true,
+                    "moe_intermediate_size": 32});
+                whole.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+            }
             if family == Architecture::NemotronH {
                 let own = json!({"hybrid_override_pattern": "M*", "layer_norm_epsilon": 1e-5,
                     "mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 2,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::json::Fields;
-use super::{HybridConfig, LayerKind, MambaConfig};
+use super::{HybridConfig, HybridExperts, LayerKind, MambaConfig, Routing, Scoring};
 use crate::error::{Error, Result};
 
 /// Layers of several kinds, and the sizes of each.
@@ -26,7 +26,38 @@ pub(super) fn hybrid(fields: &Fields) -> Result<HybridConfig> {
         proj_bias: fields.required("mamba_proj_bias")?,
         conv_bias: fields.required("use_conv_bias")?,
     };
-    Ok(HybridConfig { kinds, mamba })
+    let experts = match kinds.contains(&LayerKind::Experts) {
+        true => Some(experts(fields)?),
+        false => None,
+    };
+    Ok(HybridConfig { kinds, mamba, experts })
+}
+
+fn experts(fields: &Fields) -> Result<HybridExperts> {
+    let per_token = fields.required("num_experts_per_tok")?;
+    let shared: Option<usize> = fields.optional("n_shared_experts")?;
+    let shared_width = match shared {
+        None => None,
+        Some(_) => Some(match fields.optional("moe_shared_expert_intermediate_size")? {
+            Some(width) => width,
+            None => fields.required("intermediate_size")?,
+        }),
+    };
+    Ok(HybridExperts {
+        routing: Routing {
+            experts: fields.required("n_routed_experts")?,
+            per_token,
+            scoring: Scoring::Sigmoid,
+            groups: fields.required("n_group")?,
+            groups_used: fields.required("topk_group")?,
+            // One alone keeps its own weight.
+            normalize: fields.required("norm_topk_prob")? && per_token > 1,
+            scale: fields.required("routed_scaling_factor")?,
+        },
+        width: fields.required("moe_intermediate_size")?,
+        shared_width,
+        latent_width: fields.optional("moe_latent_size")?,
+    })
 }
 
 /// `hybrid_override_pattern`, a string or a list of letters; else a list of names.
@@ -119,6 +150,40 @@ mod tests {
             let names = ["mamba", "linear_attention", "attention", "mlp"];
             let named = with(json!({"hybrid_override_pattern": null, field: names})).unwrap();
             assert_eq!(named.hybrid, config.hybrid);
+        }
+    }
+
+    #[test]
+    fn experts() {
+        let base = json!({
+            "hybrid_override_pattern": "ME*-", "moe_intermediate_size": 48, "n_routed_experts": 8,
+            "moe_shared_expert_intermediate_size": 80, "n_shared_experts": 1, "num_experts_per_tok": 2,
+            "n_group": 1, "topk_group": 1, "norm_topk_prob": true, "routed_scaling_factor": 2.5,
+        });
+        let changed = |field: &str, value: Value| {
+            let mut changes = base.clone();
+            changes[field] = value;
+            with(changes)
+        };
+        let read =
+            |field: &str, value: Value| changed(field, value).unwrap().hybrid.unwrap().experts.unwrap();
+        let own = read("moe_latent_size", json!(null));
+        assert_eq!((own.width, own.shared_width, own.latent_width), (48, Some(80), None));
+        assert!(own.routing.normalize && own.routing.scale == 2.5);
+        assert_eq!(read("moe_latent_size", json!(24)).latent_width, Some(24));
+        assert_eq!(read("n_shared_experts", json!(null)).shared_width, None);
+        assert_eq!(read("moe_shared_expert_intermediate_size", json!(null)).shared_width, Some(96));
+        assert!(!read("num_experts_per_tok", json!(1)).routing.normalize);
+        for (field, value) in [
+            ("n_routed_experts", json!(null)),
+            ("norm_topk_prob", json!(null)),
+            ("num_experts_per_tok", json!(9)),
+            ("moe_intermediate_size", json!(0)),
+            ("moe_latent_size", json!(0)),
+            ("n_group", json!(3)),
+        ] {
+            let e = changed(field, value).unwrap_err();
+            assert!(e.message().contains(field), "{e}");
         }
     }
 

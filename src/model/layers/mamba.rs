@@ -16,7 +16,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::{Linear, pair};
 use crate::cache::pages::Pages;
-use crate::cache::states::{Chunk, LayerState, Singles, States};
+use crate::cache::states::{Chunk, LayerState, Singles, StateShape, States};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype};
 use crate::model::MambaConfig;
@@ -136,6 +136,11 @@ impl Mamba {
             zeros,
             future,
         })
+    }
+
+    /// What one sequence's state looks like.
+    pub fn state_shape(&self) -> StateShape {
+        self.zeros.each_ref().map(|part| (part.shape().to_vec(), part.dtype()))
     }
 
     /// `residual + mixer(x)`, all `[rows, hidden]`. Leaves the sequences' states in `pages`.
@@ -320,3 +325,6 @@ impl Mamba {
         Ok((y, new.reshape(&[1, heads, dim, width])?))
     }
 }
+
+#[cfg(test)]
+mod tests;

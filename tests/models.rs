@@ -1,0 +1,235 @@
+//! Every architecture and every weight format computes what mlx-lm does, with small models whose weights follow from
+//! a formula (`parity/reference.py` writes what is expected): logits at every position of a prompt; greedy tokens
+//! alone, in a batch of mixed lengths, with prompts in odd chunks, after a prefix hit, after preemption.
+#![cfg(feature = "mlx")]
+
+#[path = "common/formula.rs"]
+mod formula;
+mod harness;
+
+use formula::{Greedy, ModelDir, Reference};
+use harness::{Answer, End, assert_all_pages_back, create, run, run_one, tokens};
+use quire::engine::load::{Loaded, load};
+use quire::engine::{Engine, EngineOptions, FinishReason, RequestOptions};
+use quire::mlx::Device;
+use quire::model::locate::locate;
+use quire::model::{LoadOptions, WeightFormat};
+use quire::scheduler::{Row, RowInput, Step};
+
+/// How far a logit may be off, relative to the largest of its position.
+const FLOAT32: f32 = 2e-3;
+/// The same where the model computes in bfloat16 (on a GPU): its numbers have 8 bits, 2^-9 of rounding each time.
+const BFLOAT16: f32 = 6e-2;
+/// Where two logits are closer than this, rounding may choose either.
+const NEAR_TIE: f32 = 0.02;
+const CACHE: u64 = 32 << 20;
+
+/// A module of tests for each model, so that a failure names it.
+macro_rules! architectures {
+    ($($name:ident),*) => {$(
+        mod $name {
+            #[test]
+            fn logits() {
+                super::logits(stringify!($name));
+            }
+
+            #[test]
+            fn alone_together_and_warm() {
+                super::alone_together_and_warm(stringify!($name));
+            }
+
+            #[test]
+            fn in_odd_chunks() {
+                super::in_odd_chunks(stringify!($name));
+            }
+
+            #[test]
+            fn preempted() {
+                super::preempted(stringify!($name));
+            }
+        }
+    )*};
+}
+
+architectures!(llama, mistral, qwen2, qwen3, nemotron_h, nemotron_h_other);
+
+macro_rules! formats {
+    ($($test:ident: $name:literal),*) => {$(
+        #[test]
+        fn $test() {
+            format($name);
+        }
+    )*};
+}
+
+formats!(
+    two_bits: "format-2bit",
+    three_bits: "format-3bit",
+    four_bits: "format-4bit",
+    five_bits: "format-5bit",
+    six_bits: "format-6bit",
+    eight_bits: "format-8bit",
+    bfloat16: "format-bf16",
+    float16: "format-f16",
+    float32: "format-f32"
+);
+
+fn logits(name: &str) {
+    let reference = Reference::read(name);
+    let model = reference.write();
+    for (weight_format, kernels) in [(WeightFormat::Auto, false), (WeightFormat::Auto, true)] {
+        for chunk in [40, 13, 1] {
+            compare_logits(&reference, &mut loaded(&model, weight_format, kernels), chunk);
+        }
+    }
+    for weight_format in [WeightFormat::AsStored, WeightFormat::Float32] {
+        compare_logits(&reference, &mut loaded(&model, weight_format, false), 40);
+    }
+}
+
+/// All that a weight format can get wrong shows in the logits and a few tokens.
+fn format(name: &str) {
+    let reference = Reference::read(name);
+    let model = reference.write();
+    for weight_format in [WeightFormat::Auto, WeightFormat::AsStored, WeightFormat::Float32] {
+        for kernels in [false, true] {
+            compare_logits(&reference, &mut loaded(&model, weight_format, kernels), 40);
+        }
+        let engine = create(EngineOptions { weight_format, ..options(&model) });
+        compare_tokens(&reference.cases, &run(&engine, requests(&reference)));
+    }
+}
+
+fn loaded(model: &ModelDir, weight_format: WeightFormat, reference: bool) -> Loaded {
+    let files = locate(model.path().to_str().unwrap()).unwrap();
+    let options = LoadOptions {
+        max_sequences: 1,
+        cache_bytes: Some(CACHE),
+        weight_format,
+        reference,
+        ..LoadOptions::default()
+    };
+    load(&files, &options, &mut |_, _| true).unwrap()
+}
+
+/// Feeds the prompt in chunks and compares the logits after every token.
+fn compare_logits(reference: &Reference, loaded: &mut Loaded, chunk: usize) {
+    let want = &reference.logits;
+    let tolerance = if Device::best().unwrap().is_gpu() { BFLOAT16 } else { FLOAT32 };
+    let blocks: std::sync::Arc<[u32]> = (0..loaded.info.num_blocks.min(8)).rev().collect();
+    let vocab = loaded.info.vocab_size as usize;
+    let mut own = Vec::new();
+    for (i, tokens) in want.prompt.chunks(chunk).enumerate() {
+        let row = Row {
+            id: 1,
+            slot: 0,
+            input: RowInput::Tokens(tokens.to_vec()),
+            start: (i * chunk) as u32,
+            blocks: blocks.clone(),
+            samples: false,
+            sampled_before: 0,
+        };
+        own.extend(loaded.runner.logits(&Step { rows: vec![row], ..Step::default() }).unwrap());
+    }
+    assert_eq!(own.len(), want.prompt.len() * vocab);
+    for (position, own) in own.chunks(vocab).enumerate() {
+        let close = |token: usize, want: f32| {
+            let (own, scale) = (own[token], reference.logits.scale[position]);
+            assert!(
+                (own - want).abs() <= tolerance * scale,
+                "chunks of {chunk}, position {position}, token {token}: {own}, want {want} (of {scale})"
+            );
+        };
+        want.some[position]
+            .iter()
+            .enumerate()
+            .for_each(|(i, &want)| close((37 * position + 29 * i) % vocab, want));
+        if position + 1 == want.prompt.len() {
+            assert_eq!(want.last.len(), vocab);
+            want.last.iter().enumerate().for_each(|(token, &want)| close(token, want));
+        }
+    }
+}
+
+fn options(model: &ModelDir) -> EngineOptions {
+    EngineOptions {
+        model: model.path().to_str().unwrap().to_owned(),
+        cache_bytes: Some(CACHE),
+        max_sequences: 8,
+        ..EngineOptions::default()
+    }
+}
+
+fn requests(reference: &Reference) -> Vec<RequestOptions> {
+    reference.cases.iter().map(|case| tokens(&case.prompt, case.tokens.len() as u32)).collect()
+}
+
+/// The answers are the expected tokens; one that took the other side of a near tie may go its own way from there.
+fn compare_tokens(cases: &[Greedy], answers: &[Answer]) {
+    assert_eq!(cases.len(), answers.len());
+    for (case, answer) in cases.iter().zip(answers) {
+        assert_eq!(answer.end, End::Finished(FinishReason::Length));
+        assert_eq!(answer.tokens.len(), case.tokens.len());
+        if let Some(n) = (0..case.tokens.len()).find(|&n| answer.tokens[n] != case.tokens[n]) {
+            let (own, want, gap) = (answer.tokens[n], case.tokens[n], case.gaps[n]);
+            let prompt = case.prompt.len();
+            assert!(
+                gap < NEAR_TIE,
+                "after {prompt} tokens, token {n} is {own}, want {want} (ahead by {gap})"
+            );
+        }
+    }
+}
+
+fn alone_together_and_warm(name: &str) {
+    let reference = Reference::read(name);
+    let model = reference.write();
+    let engine = create(EngineOptions { prefix_sharing: false, ..options(&model) });
+    let alone: Vec<Answer> = requests(&reference).into_iter().map(|r| run_one(&engine, r)).collect();
+    compare_tokens(&reference.cases, &alone);
+
+    let engine = create(options(&model));
+    for round in 0..2 {
+        let answers = run(&engine, requests(&reference));
+        compare_tokens(&reference.cases, &answers);
+        let cached: u32 = answers.iter().map(|answer| answer.cached_tokens).sum();
+        assert_eq!(cached > 0, round > 0, "{cached} tokens from the cache in round {round}");
+    }
+    assert_all_pages_back(&engine);
+}
+
+fn in_odd_chunks(name: &str) {
+    let reference = Reference::read(name);
+    let model = reference.write();
+    for max_step_tokens in [17, 37] {
+        let engine = create(EngineOptions { max_step_tokens, ..options(&model) });
+        compare_tokens(&reference.cases, &run(&engine, requests(&reference)));
+    }
+}
+
+/// Options for the smallest cache of so many pages, found by trying: what else it holds depends on the model.
+fn smallest_with(pages: u32, model: &ModelDir) -> EngineOptions {
+    let of = |kilobytes: u64| EngineOptions { cache_bytes: Some(kilobytes << 10), ..options(model) };
+    let (mut too_small, mut enough) = (0, CACHE >> 10);
+    while too_small + 1 < enough {
+        let middle = too_small.midpoint(enough);
+        let engine = Engine::create(of(middle), None, &mut |_, _| true);
+        match engine.is_ok_and(|engine| engine.model_info().num_blocks >= pages) {
+            true => enough = middle,
+            false => too_small = middle,
+        }
+    }
+    of(enough)
+}
+
+fn preempted(name: &str) {
+    let reference = Reference::read(name);
+    let model = reference.write();
+    let block_size = create(options(&model)).model_info().block_size;
+    let longest = reference.cases.iter().map(|case| case.prompt.len() + case.tokens.len()).max().unwrap();
+    // Pages for the longest request, and hardly more.
+    let engine = create(smallest_with(longest as u32 / block_size + 2, &model));
+    compare_tokens(&reference.cases, &run(&engine, requests(&reference)));
+    assert!(engine.statistics().preemptions > 0, "{:?}", engine.statistics());
+    assert_all_pages_back(&engine);
+}

@@ -51,7 +51,7 @@ macro_rules! architectures {
     )*};
 }
 
-architectures!(llama, mistral, qwen2, qwen3);
+architectures!(llama, mistral, qwen2, qwen3, qwen3_moe, qwen3_moe_listed);
 
 macro_rules! formats {
     ($($test:ident: $name:literal),*) => {$(

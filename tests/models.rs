@@ -87,6 +87,20 @@ fn logits(name: &str) {
     }
 }
 
+/// mlx-lm does not read packed experts one by one; they are the same model as the packed stack.
+#[test]
+fn packed_experts_one_by_one() {
+    let reference = Reference::read("qwen3_moe").with_listed_experts();
+    let name = "model.layers.2.mlp.experts.7.down_proj.scales";
+    assert!(reference.tensors.iter().any(|tensor| tensor.name == name));
+    let model = reference.write();
+    for weight_format in [WeightFormat::Auto, WeightFormat::Float32] {
+        for kernels in [false, true] {
+            compare_logits(&reference, &mut loaded(&model, weight_format, kernels), 13);
+        }
+    }
+}
+
 /// All that a weight format can get wrong shows in the logits and a few tokens.
 fn format(name: &str) {
     let reference = Reference::read(name);

@@ -69,6 +69,10 @@ formats!(
     five_bits: "format-5bit",
     six_bits: "format-6bit",
     eight_bits: "format-8bit",
+    mixed_bits: "format-mixed",
+    mxfp4: "format-mxfp4",
+    mxfp8: "format-mxfp8",
+    nvfp4: "format-nvfp4",
     bfloat16: "format-bf16",
     float16: "format-f16",
     float32: "format-f32"

@@ -10,6 +10,8 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod fingerprint;
+#[cfg_attr(not(feature = "mlx"), expect(dead_code, reason = "weights are read with MLX only"))]
+mod finite;
 pub mod from_gguf;
 pub mod gguf;
 mod info;
@@ -29,7 +31,7 @@ pub use arch::Architecture;
 #[cfg(feature = "mlx")]
 pub use arch::Model;
 pub use checkpoint::Checkpoint;
-pub use config::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+pub use config::{ModelConfig, QuantMode, QuantParams, Quantization, RopeConfig, RopeScaling};
 pub use info::ModelInfo;
 pub use locate::{ModelFiles, locate};
 pub(crate) use options::aborted;

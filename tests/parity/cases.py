@@ -57,10 +57,11 @@ SMALL = LLAMA | {
     "hidden_size": 128, "intermediate_size": 128, "vocab_size": 128, "num_hidden_layers": 1, "rope_scaling": None,
     "tie_word_embeddings": False,
 }
+SMALL_MOE = QWEN3_MOE | {"vocab_size": 128, "num_hidden_layers": 1}
 
 
-def in_format(quantization, **case):
-    return {"config": SMALL | {"quantization": quantization}, "lengths": [20], **case}
+def in_format(quantization, config=SMALL, **case):
+    return {"config": config | {"quantization": quantization}, "lengths": [20], **case}
 
 
 def listed(tensors):
@@ -104,6 +105,12 @@ CASES = {
     "format-mxfp4": in_format({"group_size": 32, "bits": 4, "mode": "mxfp4"}, seed="a"),
     "format-mxfp8": in_format({"group_size": 32, "bits": 8, "mode": "mxfp8"}),
     "format-nvfp4": in_format({"group_size": 16, "bits": 4, "mode": "nvfp4"}),
+    "format-experts-mixed": in_format(
+        affine(4) | {
+            "model.layers.0.mlp.switch_mlp.up_proj": affine(6, 64),
+            "model.layers.0.mlp.switch_mlp.down_proj": affine(8, 64),
+        }, SMALL_MOE),
+    "format-experts-mxfp4": in_format({"group_size": 32, "bits": 4, "mode": "mxfp4"}, SMALL_MOE),
     "format-bf16": {"config": SMALL, "lengths": [20]},
     "format-f16": {"config": SMALL, "lengths": [20], "dtype": "F16"},
     "format-f32": {"config": SMALL, "lengths": [20], "dtype": "F32", "shards": 3},

@@ -11,6 +11,7 @@ use formula::{Greedy, ModelDir, Reference};
 use harness::{Answer, End, assert_all_pages_back, create, run, run_one, tokens};
 use quire::engine::load::{Loaded, load};
 use quire::engine::{Engine, EngineOptions, FinishReason, RequestOptions};
+use quire::error::Status;
 use quire::mlx::Device;
 use quire::model::locate::locate;
 use quire::model::{LoadOptions, WeightFormat};
@@ -51,7 +52,7 @@ macro_rules! architectures {
     )*};
 }
 
-architectures!(llama, mistral, qwen2, qwen3, nemotron_h, nemotron_h_other);
+architectures!(llama, mistral, qwen2, qwen3, qwen3_moe, qwen3_moe_listed, nemotron_h, nemotron_h_other);
 
 macro_rules! formats {
     ($($test:ident: $name:literal),*) => {$(
@@ -69,6 +70,12 @@ formats!(
     five_bits: "format-5bit",
     six_bits: "format-6bit",
     eight_bits: "format-8bit",
+    mixed_bits: "format-mixed",
+    mxfp4: "format-mxfp4",
+    mxfp8: "format-mxfp8",
+    nvfp4: "format-nvfp4",
+    mixed_experts: "format-experts-mixed",
+    mxfp4_experts: "format-experts-mxfp4",
     bfloat16: "format-bf16",
     float16: "format-f16",
     float32: "format-f32"
@@ -84,6 +91,38 @@ fn logits(name: &str) {
     }
     for weight_format in [WeightFormat::AsStored, WeightFormat::Float32] {
         compare_logits(&reference, &mut loaded(&model, weight_format, false), 40);
+    }
+}
+
+/// mlx-lm does not read packed experts one by one; they are the same model as the packed stack.
+#[test]
+fn packed_experts_one_by_one() {
+    let reference = Reference::read("qwen3_moe").with_listed_experts();
+    let name = "model.layers.2.mlp.experts.7.down_proj.scales";
+    assert!(reference.tensors.iter().any(|tensor| tensor.name == name));
+    let model = reference.write();
+    for weight_format in [WeightFormat::Auto, WeightFormat::Float32] {
+        for kernels in [false, true] {
+            compare_logits(&reference, &mut loaded(&model, weight_format, kernels), 13);
+        }
+    }
+}
+
+#[test]
+fn an_expert_that_is_no_number_is_named() {
+    let stacked = || Reference::read("qwen3_moe");
+    let in_stack = "model.layers.1.mlp.switch_mlp.up_proj.scales";
+    let in_list = "model.layers.2.mlp.experts.5.down_proj.biases";
+    let cases = [
+        (stacked().with_nan_in(in_stack), format!("'{in_stack}[0]'")),
+        (stacked().with_listed_experts().with_nan_in(in_list), format!("'{in_list}'")),
+    ];
+    for (reference, name) in cases {
+        let model = reference.write();
+        let files = locate(model.path().to_str().unwrap()).unwrap();
+        let e = load(&files, &LoadOptions::default(), &mut |_, _| true).unwrap_err();
+        assert_eq!(e.status(), Status::ModelInvalid);
+        assert!(e.message().contains(&name) && e.message().contains(".safetensors"), "{e}");
     }
 }
 

@@ -14,6 +14,7 @@ pub fn from_bytes(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Result<Array> {
     let size = match dtype {
         Dtype::Float32 | Dtype::Uint32 => 4,
         Dtype::Float16 | Dtype::Bfloat16 => 2,
+        Dtype::Uint8 => 1,
         other => return Err(Error::internal(format!("arrays of {other:?} are not made from bytes"))),
     };
     check(bytes.len(), size, shape)?;

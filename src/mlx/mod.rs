@@ -9,6 +9,7 @@ mod device;
 #[cfg(quire_host_op)]
 mod host_op;
 mod memory;
+mod quantized;
 
 use mlx_rs::error::Exception;
 
@@ -19,6 +20,7 @@ pub use device::Device;
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
+pub use quantized::{Packing, dequantize, gather_qmm, quantized_matmul};
 
 use crate::error::{Error, Result, Status};
 

@@ -152,8 +152,8 @@ fn eos(gguf: &Gguf) -> Result<Vec<u32>> {
 /// How a block type unpacks.
 fn quant_params(kind: GgufType) -> Option<QuantParams> {
     match kind {
-        GgufType::Q4_0 | GgufType::Q4_1 => Some(QuantParams { group_size: GROUP, bits: 4 }),
-        GgufType::Q8_0 => Some(QuantParams { group_size: GROUP, bits: 8 }),
+        GgufType::Q4_0 | GgufType::Q4_1 => Some(QuantParams::affine(GROUP, 4)),
+        GgufType::Q8_0 => Some(QuantParams::affine(GROUP, 8)),
         _ => None,
     }
 }
@@ -189,7 +189,7 @@ pub fn tensors(gguf: &Gguf) -> Result<TensorIndex> {
             let (offset, bytes) = (tensor.offset, tensor.bytes);
             index.add(name, TensorInfo { element, shape, file, offset, bytes })
         };
-        let Some(QuantParams { group_size, bits }) = quant_params(tensor.kind) else {
+        let Some(QuantParams { group_size, bits, .. }) = quant_params(tensor.kind) else {
             let element = match tensor.kind {
                 GgufType::F32 => ElementType::F32,
                 GgufType::F16 => ElementType::F16,

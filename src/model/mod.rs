@@ -10,6 +10,8 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod fingerprint;
+#[cfg_attr(not(feature = "mlx"), expect(dead_code, reason = "weights are read with MLX only"))]
+mod finite;
 pub mod from_gguf;
 pub mod gguf;
 mod info;
@@ -32,8 +34,8 @@ pub use arch::Architecture;
 pub use arch::Model;
 pub use checkpoint::Checkpoint;
 pub use config::{
-    HybridConfig, HybridExperts, LayerKind, MambaConfig, ModelConfig, MoeConfig, QuantParams, Quantization,
-    RopeConfig, RopeScaling, Routing, Scoring,
+    HybridConfig, HybridExperts, LayerKind, MambaConfig, ModelConfig, MoeConfig, QuantMode, QuantParams,
+    Quantization, RopeConfig, RopeScaling, Routing, Scoring,
 };
 pub use info::ModelInfo;
 pub use locate::{ModelFiles, locate};

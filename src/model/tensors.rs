@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use experts::ExpertNames;
 
-use super::{ModelConfig, QuantParams};
+use super::{ModelConfig, QuantMode, QuantParams};
 use crate::error::{Error, Result};
 
 /// How a tensor's elements are stored.
@@ -27,6 +27,8 @@ pub enum ElementType {
     Bf16,
     /// Unsigned 32-bit words: packed quantized elements.
     U32,
+    /// Bytes: scales of quantized elements that are 8-bit floats or powers of two.
+    U8,
     /// Something no weight is stored as; its name.
     Other(String),
 }
@@ -41,6 +43,7 @@ impl ElementType {
         match self {
             ElementType::F32 | ElementType::U32 => 4,
             ElementType::F16 | ElementType::Bf16 => 2,
+            ElementType::U8 => 1,
             ElementType::Other(_) => 0,
         }
     }
@@ -131,7 +134,8 @@ impl TensorIndex {
         self.files.get(file).map_or_else(|| "the checkpoint".into(), |path| path.display().to_string())
     }
 
-    fn error(&self, file: usize, message: String) -> Error {
+    /// An error about one of the files.
+    pub(super) fn error(&self, file: usize, message: String) -> Error {
         Error::model(message).within(self.file_name(file))
     }
 }
@@ -296,7 +300,7 @@ impl Check<'_> {
         let params = match named {
             Some(params) => params,
             None if self.index.has(&scales) => match quantization {
-                Some(q) => Some(q.default),
+                Some(q) => Some(self.inferred(module, columns).unwrap_or(q.default)),
                 None => {
                     let message = format!("'{scales}' is there, but the configuration has no 'quantization'");
                     return Err(self.index.error(0, message));
@@ -309,7 +313,7 @@ impl Check<'_> {
             self.float(&weight, &shape(columns))?;
             return Ok(None);
         };
-        let QuantParams { group_size, bits } = params;
+        let QuantParams { group_size, bits, mode } = params;
         if !columns.is_multiple_of(group_size) || !(columns * bits).is_multiple_of(32) {
             let message =
                 format!("'{weight}' has rows of {columns}, which groups of {group_size} do not divide");
@@ -320,9 +324,37 @@ impl Check<'_> {
             let message = format!("tensor '{weight}' has type {:?}, want U32 (packed)", info.element);
             return Err(self.index.error(info.file, message));
         }
-        self.float(&scales, &shape(columns / group_size))?;
-        self.float(&format!("{module}.biases"), &shape(columns / group_size))?;
+        let groups = shape(columns / group_size);
+        if mode == QuantMode::Affine {
+            self.float(&scales, &groups)?;
+            self.float(&format!("{module}.biases"), &groups)?;
+            return Ok(Some(params));
+        }
+        let info = self.tensor(&scales, &groups)?;
+        if info.element != ElementType::U8 {
+            let message = format!("tensor '{scales}' has type {:?}, want U8 ({})", info.element, mode.name());
+            return Err(self.index.error(info.file, message));
+        }
         Ok(Some(params))
+    }
+
+    /// How a module that the configuration does not name is packed, by its tensors, which may differ from the
+    /// model's setting (mlx-lm goes by them too); `None` if they make no sense.
+    fn inferred(&self, module: &str, columns: usize) -> Option<QuantParams> {
+        let last = |name: String| self.index.get(&name).and_then(|info| Some((info, *info.shape.last()?)));
+        let (_, words) = last(format!("{module}.weight"))?;
+        let (scales, groups) = last(format!("{module}.scales"))?;
+        if groups == 0 || !columns.is_multiple_of(groups) || !(words * 32).is_multiple_of(columns) {
+            return None;
+        }
+        let (group_size, bits) = (columns / groups, words * 32 / columns);
+        let mode = match scales.element {
+            ElementType::U8 => {
+                QuantMode::ALL.into_iter().find(|mode| mode.only() == Some((group_size, bits)))?
+            }
+            _ => QuantMode::Affine,
+        };
+        QuantParams { group_size, bits, mode }.validate(module).ok()
     }
 
     /// Refuses tensors nothing asked for: a sign that the configuration belongs to another model.

@@ -9,6 +9,7 @@
     formulas    perhaps: name and shape to how a tensor's elements are made (weights.py), or None for the usual way
     layout      perhaps: mlx-lm's tensors to those that a checkpoint has in their place (names, splits)
 """
+import math
 
 # Tokens of the prompts that 32 more are generated for: shorter than a block, a block and one, several.
 LENGTHS = [40, 1, 17, 33, 90]
@@ -45,6 +46,11 @@ QWEN3 = TINY | {
     "rope_theta": 1e6, "rope_scaling": None, "tie_word_embeddings": True,
 }
 del QWEN2["head_dim"]
+QWEN3_MOE = QWEN3 | {
+    "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
+    "tie_word_embeddings": False,
+}
 NEMOTRON_H = TINY | {
     "model_type": "nemotron_h", "architectures": ["NemotronHForCausalLM"], "hybrid_override_pattern": "MEM*E",
     "num_hidden_layers": 5, "attention_bias": False, "mamba_num_heads": 8, "mamba_head_dim": 16,
@@ -109,10 +115,26 @@ SMALL = LLAMA | {
     "hidden_size": 128, "intermediate_size": 128, "vocab_size": 128, "num_hidden_layers": 1, "rope_scaling": None,
     "tie_word_embeddings": False,
 }
+SMALL_MOE = QWEN3_MOE | {"vocab_size": 128, "num_hidden_layers": 1}
 
 
-def in_format(quantization, **case):
-    return {"config": SMALL | {"quantization": quantization}, "lengths": [20], **case}
+def in_format(quantization, config=SMALL, **case):
+    return {"config": config | {"quantization": quantization}, "lengths": [20], **case}
+
+
+def listed(tensors):
+    """Experts one by one, as Hugging Face's checkpoints have them, where mlx-lm's have them as one."""
+    out = []
+    for tensor in tensors:
+        before, stack, after = tensor["name"].partition(".switch_mlp.")
+        if not stack:
+            out.append(tensor)
+            continue
+        experts, *shape = tensor["shape"]
+        for n in range(experts):
+            own = {"name": f"{before}.experts.{n}.{after}", "shape": shape, "start": n * math.prod(shape)}
+            out.append(tensor | own | {"seed": tensor.get("seed", tensor["name"])})
+    return out
 
 
 CASES = {
@@ -120,6 +142,12 @@ CASES = {
     "mistral": {"config": MISTRAL | {"quantization": affine(4)}, "seed": "h"},
     "qwen2": {"config": QWEN2 | {"quantization": affine(4)}, "seed": "a"},
     "qwen3": {"config": QWEN3 | {"quantization": affine(8)}, "seed": "b"},
+    # As converters leave it: experts in 4 bits, what chooses them in 8.
+    "qwen3_moe": {"config": QWEN3_MOE | {"quantization": affine(4) | {
+        f"model.layers.{layer}.mlp.gate": affine(8, 64) for layer in range(3)}}},
+    # As Hugging Face has it, with what few have: a layer without experts, weights that are not normalised.
+    "qwen3_moe_listed": {"config": QWEN3_MOE | {"mlp_only_layers": [1], "norm_topk_prob": False}, "shards": 2,
+                         "seed": "leaf", "lengths": [40, 1, 33], "layout": listed},
     "nemotron_h": {"config": NEMOTRON_H | {"quantization": affine(6)}, **NEMOTRON_TENSORS},
     "nemotron_h_other": {"config": NEMOTRON_H_OTHER, "layout": in_parts, **NEMOTRON_TENSORS},
     "format-2bit": in_format(affine(2, 64)),
@@ -137,6 +165,12 @@ CASES = {
     "format-mxfp4": in_format({"group_size": 32, "bits": 4, "mode": "mxfp4"}, seed="a"),
     "format-mxfp8": in_format({"group_size": 32, "bits": 8, "mode": "mxfp8"}),
     "format-nvfp4": in_format({"group_size": 16, "bits": 4, "mode": "nvfp4"}),
+    "format-experts-mixed": in_format(
+        affine(4) | {
+            "model.layers.0.mlp.switch_mlp.up_proj": affine(6, 64),
+            "model.layers.0.mlp.switch_mlp.down_proj": affine(8, 64),
+        }, SMALL_MOE),
+    "format-experts-mxfp4": in_format({"group_size": 32, "bits": 4, "mode": "mxfp4"}, SMALL_MOE),
     "format-bf16": {"config": SMALL, "lengths": [20]},
     "format-f16": {"config": SMALL, "lengths": [20], "dtype": "F16"},
     "format-f32": {"config": SMALL, "lengths": [20], "dtype": "F32", "shards": 3},

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::nemotron;
 use super::rope::yarn_magnitude;
-use super::{ModelConfig, MoeConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+use super::{ModelConfig, MoeConfig, QuantMode, QuantParams, Quantization, RopeConfig, RopeScaling};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 
@@ -262,12 +262,19 @@ fn quantization(fields: &Fields) -> Result<Option<Quantization>> {
 }
 
 fn quant_params(fields: &Fields, name: &str) -> Result<QuantParams> {
-    if let Some(mode) = fields.optional::<String>("mode")?
-        && mode != "affine"
-    {
-        return Err(Error::unsupported(format!("'{name}.mode' is \"{mode}\", want \"affine\"")));
-    }
-    QuantParams { group_size: fields.required("group_size")?, bits: fields.required("bits")? }.validate(name)
+    let mode: String = fields.optional("mode")?.unwrap_or_else(|| "affine".into());
+    let Some(mode) = QuantMode::ALL.into_iter().find(|known| known.name() == mode) else {
+        let known = QuantMode::ALL.map(QuantMode::name).join(", ");
+        return Err(Error::unsupported(format!("'{name}.mode' is \"{mode}\", want one of {known}")));
+    };
+    let size = |field, only: Option<usize>| match (fields.optional(field)?, only) {
+        (Some(own), _) => Ok(own),
+        (None, Some(only)) => Ok(only),
+        (None, None) => fields.required(field),
+    };
+    let group_size = size("group_size", mode.only().map(|(group_size, _)| group_size))?;
+    let bits = size("bits", mode.only().map(|(_, bits)| bits))?;
+    QuantParams { group_size, bits, mode }.validate(name)
 }
 
 /// A token id, a list of them, or nothing.
@@ -396,7 +403,8 @@ mod tests {
             (json!({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}), "longrope"),
             (json!({"hidden_act": "gelu"}), "gelu"),
             (json!({"layer_types": ["full_attention", "chunked_attention"]}), "chunked_attention"),
-            (json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}}), "mxfp4"),
+            (json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp5"}}), "mxfp5"),
+            (json!({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}}), "mxfp4"),
             (json!({"quantization": {"bits": 7, "group_size": 32}}), "quantization.bits"),
             (json!({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}}), "gptq"),
         ];
@@ -497,9 +505,12 @@ mod tests {
             "model.embed_tokens": {"group_size": 32, "bits": 8}, "lm_head": false});
         for name in ["quantization", "quantization_config"] {
             let q = with(json!({ name: q })).unwrap().quantization.unwrap();
-            assert_eq!(q.of("model.layers.0.mlp.up_proj"), Some(QuantParams { group_size: 32, bits: 4 }));
-            assert_eq!(q.of("model.embed_tokens"), Some(QuantParams { group_size: 32, bits: 8 }));
+            assert_eq!(q.of("model.layers.0.mlp.up_proj"), Some(QuantParams::affine(32, 4)));
+            assert_eq!(q.of("model.embed_tokens"), Some(QuantParams::affine(32, 8)));
             assert_eq!(q.of("lm_head"), None);
         }
+        // Modes that come in one size need not say it.
+        let q = with(json!({"quantization": {"mode": "nvfp4"}})).unwrap().quantization.unwrap();
+        assert_eq!(q.default, QuantParams { group_size: 16, bits: 4, mode: QuantMode::Nvfp4 });
     }
 }

@@ -139,16 +139,16 @@ fn host(
     use crate::kernels::cpu::ExpertActivation;
     use crate::kernels::host::HostExperts;
 
-    let (Kernels::Host(kernels), [up], [down]) = (kernels, up.parts.as_slice(), down.parts.as_slice()) else {
+    let (Kernels::Host(own), [up], [down]) = (kernels, up.parts.as_slice(), down.parts.as_slice()) else {
         return Ok(None);
     };
     let experts = down.arrays().first().map_or(0, |stack| stack.dim(0) as usize);
-    let (Some(up), Some(down)) = (up.on_host()?, down.on_host()?) else { return Ok(None) };
+    let (Some(up), Some(down)) = (up.on_host(kernels)?, down.on_host(kernels)?) else { return Ok(None) };
     let activation = match activation {
         Activation::SwiGlu => ExpertActivation::SwiGlu,
         Activation::Relu2 => ExpertActivation::Relu2,
     };
-    Ok(Some((kernels.clone(), HostExperts::new(up, down, experts, activation)?)))
+    Ok(Some((own.clone(), HostExperts::new(up, down, experts, activation)?)))
 }
 
 /// A router and its experts.

@@ -18,6 +18,7 @@ pub use attention::Attention;
 pub use embedding::Embedding;
 pub use experts::{Activation, ExpertLayer, ExpertLinear, Experts};
 pub use head_norms::HeadNorms;
+pub(crate) use linear::packing;
 pub use linear::{Linear, Matrix};
 pub use mamba::{Mamba, MambaWeights};
 pub use mlp::{FeedForward, GatedMlp, SquaredReluMlp};
@@ -69,7 +70,10 @@ impl Kernels {
     pub(super) fn take(&self, params: super::QuantParams) -> bool {
         match self {
             #[cfg(quire_host_op)]
-            Kernels::Host(_) => crate::kernels::host::HostKernels::take(params.bits, params.group_size),
+            Kernels::Host(_) => {
+                params.mode == super::QuantMode::Affine
+                    && crate::kernels::host::HostKernels::take(params.bits, params.group_size)
+            }
             _ => {
                 let _ = params;
                 false

@@ -51,7 +51,7 @@ fn matrix(config: &ModelConfig, module: &str, rows: &[usize], columns: usize, ou
     let shape = |columns: usize| [rows, &[columns]].concat();
     match config.quantization.as_ref().and_then(|q| q.of(module)) {
         None => out.push((format!("{module}.weight"), "F16", shape(columns))),
-        Some(QuantParams { group_size, bits }) => {
+        Some(QuantParams { group_size, bits, .. }) => {
             out.push((format!("{module}.weight"), "U32", shape(columns * bits / 32)));
             for kind in ["scales", "biases"] {
                 out.push((format!("{module}.{kind}"), "BF16", shape(columns / group_size)));
@@ -251,8 +251,8 @@ fn gguf_files_are_checked_alike() {
     assert_eq!(config.eos_token_ids, [2]);
     assert!(checkpoint.manifest.tied);
     let quantized = &checkpoint.manifest.quantized;
-    assert_eq!(quantized["model.embed_tokens"], QuantParams { group_size: 32, bits: 8 });
-    assert_eq!(quantized["model.layers.0.mlp.down_proj"], QuantParams { group_size: 32, bits: 4 });
+    assert_eq!(quantized["model.embed_tokens"], QuantParams::affine(32, 8));
+    assert_eq!(quantized["model.layers.0.mlp.down_proj"], QuantParams::affine(32, 4));
 
     for (gguf_name, name) in [
         ("blk.0.attn_q", "model.layers.0.self_attn.q_proj.weight"),

@@ -3,9 +3,9 @@
 use super::{Weights, array};
 use crate::error::{Error, Result, Status};
 use crate::mlx::Array;
-use crate::model::Routing;
 use crate::model::layers::{Activation, ExpertLinear, Experts, Matrix, Router};
 use crate::model::tensors::{ExpertNames, TensorInfo};
+use crate::model::{QuantMode, QuantParams, Routing};
 
 impl Weights<'_> {
     /// What chooses a layer's experts: the linear layer `module`, and the vector `correction` if the family
@@ -65,14 +65,15 @@ impl Weights<'_> {
         let params = names.first().and_then(|names| self.checkpoint.manifest.quantized.get(&names.stacked));
         let params = params.copied();
         let weight = self.expert_tensor(names, "weight")?;
-        match params {
-            None => self.as_held(weight, None, None, None),
-            Some(_) => {
-                let scales = self.expert_tensor(names, "scales")?;
-                let biases = self.expert_tensor(names, "biases")?;
-                self.as_held(weight, Some(scales), Some(biases), params)
-            }
-        }
+        let scales = match params {
+            Some(_) => Some(self.expert_tensor(names, "scales")?),
+            None => None,
+        };
+        let biases = match params {
+            Some(QuantParams { mode: QuantMode::Affine, .. }) => Some(self.expert_tensor(names, "biases")?),
+            _ => None,
+        };
+        self.as_held(weight, scales, biases, params)
     }
 
     /// One kind of tensor, `[experts, rows of all names, columns]`: read piece by piece into its place, so that
@@ -93,7 +94,15 @@ impl Weights<'_> {
         for expert in 0..experts {
             for names in names {
                 let piece = self.slice(names, kind, expert)?;
-                bytes.extend_from_slice(&self.bytes(&piece)?);
+                let own = self.bytes(&piece)?;
+                let stack = format!("{}.{kind}", names.stacked);
+                let numbers = self.numbers(&stack, &piece.element);
+                let name = match self.checkpoint.manifest.index.has(&stack) {
+                    true => format!("{stack}[{expert}]"),
+                    false => format!("{}.{kind}", names.one(expert)),
+                };
+                self.check_numbers(numbers, &name, &piece, &own)?;
+                bytes.extend_from_slice(&own);
             }
         }
         array(&bytes, &whole, kind)

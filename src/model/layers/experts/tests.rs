@@ -1,6 +1,6 @@
 use super::*;
 use crate::mlx::Device;
-use crate::model::QuantParams;
+use crate::model::{QuantMode, QuantParams};
 
 const EXPERTS: i32 = 6;
 const HIDDEN: i32 = 64;
@@ -17,13 +17,17 @@ fn array(shape: &[i32], seed: u32) -> Array {
     Array::from_slice(&numbers(shape.iter().product(), seed), shape)
 }
 
+fn affine(bits: usize) -> QuantParams {
+    QuantParams { group_size: 32, bits, mode: QuantMode::Affine }
+}
+
 /// A stack of random matrices, and the same as floats `[experts, rows, columns]`.
 fn stack(rows: i32, columns: i32, bits: Option<usize>, seed: u32) -> (Matrix, Array) {
     let floats = array(&[EXPERTS, rows, columns], seed);
     let Some(bits) = bits else { return (Matrix::dense(floats.clone()).unwrap(), floats) };
     let (weight, scales, biases) = ops::quantize(&floats, 32, bits as i32).unwrap();
     let floats = ops::dequantize(&weight, &scales, &biases, 32, bits as i32).unwrap();
-    (Matrix::quantized(weight, scales, biases, QuantParams { group_size: 32, bits }), floats)
+    (Matrix::quantized(weight, scales, Some(biases), affine(bits)), floats)
 }
 
 /// What the experts give, one row and one expert at a time, by dense products.
@@ -77,8 +81,8 @@ fn compare(activation: Activation, up_bits: &[Option<usize>], down_bits: Option<
             vec![match both.as_slice() {
                 [weight] => Matrix::dense(weight.clone()).unwrap(),
                 [weight, scales, biases] => {
-                    let params = QuantParams { group_size: 32, bits: up_bits[0].unwrap() };
-                    Matrix::quantized(weight.clone(), scales.clone(), biases.clone(), params)
+                    let params = affine(up_bits[0].unwrap());
+                    Matrix::quantized(weight.clone(), scales.clone(), Some(biases.clone()), params)
                 }
                 _ => panic!("{} arrays", both.len()),
             }]

@@ -4,7 +4,7 @@ use super::*;
 use crate::mlx::Device;
 use crate::model::layers::Kernels;
 
-/// What `tests/data/make_routing.py` wrote.
+/// What `tests/parity/routing.py` wrote.
 #[derive(Deserialize)]
 struct Expected {
     cases: Vec<Case>,
@@ -54,7 +54,7 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let text = include_str!("../../../../tests/data/routing.json");
+    let text = include_str!("../../../../tests/parity/routing.json");
     let expected: Expected = serde_json::from_str(text).unwrap();
     assert_eq!(expected.cases.len(), 11);
     expected.cases

@@ -107,7 +107,7 @@ fn wrong_numbers_and_shapes_of_experts_are_named() {
     let name = "model.layers.2.mlp.experts.1.up_proj.weight";
     let mut wider = all.clone();
     let at = find(&wider, name);
-    wider[at].2[1] += 1;
+    wider[at].2[0] += 1;
     Model::new(&config, &wider).fails(Status::ModelInvalid, &[name, "shape"]);
     let router = "model.layers.2.mlp.gate.weight";
     let mut narrow = all.clone();

@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""Writes routing.json: which experts mlx-lm's routers choose, and with what weights, for every way to choose.
+"""Which experts mlx-lm's routers choose, and with what weights, for every way to choose; for layers/router/tests.rs.
 
-    pip install mlx-lm==0.32.0 mlx==0.32.2
-    make_routing.py > routing.json
+    pip install mlx-lm==0.32.0 "mlx[cpu]==0.32.2"        (macOS: mlx==0.32.2)
+    routing.py              write routing.json again
+    routing.py --check      compare it with what mlx-lm computes now
 
 Each case has a router's outputs for a few rows and what mlx-lm's own code makes of them, in float32: the
 experts of each row in rising order, and their weights.
 """
+import argparse
 import json
+import sys
 import types
+from pathlib import Path
 
 import mlx.core as mx
 from mlx_lm.models.mixtral import MixtralSparseMoeBlock
 from mlx_lm.models.nemotron_h import group_expert_select
 from mlx_lm.models.qwen3_moe import Qwen3MoeSparseMoeBlock
 
+FILE = Path(__file__).with_suffix(".json")
 ROWS = 5
 
 
@@ -66,9 +71,9 @@ def case(name, experts, k, scoring, correct=False, groups=1, groups_used=1, norm
     }
 
 
-def main():
+def cases():
     mx.random.seed(11)
-    cases = [
+    return [
         case("softmax", 8, 2, "softmax"),
         case("softmax, normalised", 16, 4, "softmax", normalize=True),
         case("softmax, one expert", 8, 1, "softmax", normalize=True),
@@ -81,8 +86,31 @@ def main():
         case("sigmoid, within groups, corrected, normalised, scaled", 16, 3, "sigmoid", True, 4, 1, True, 1.5),
         case("sigmoid, within all groups", 16, 4, "sigmoid", True, 4, 4, True),
     ]
-    rows = [json.dumps(c) for c in cases]
-    print('{"cases": [\n' + ",\n".join(rows) + "\n]}")
+
+
+def differences(new, old):
+    """What differs between two cases beyond rounding, in words."""
+    for key in new:
+        if key != "weights" and new[key] != old[key]:
+            yield f"{new['name']}: {key} differs"
+    worst = max(abs(a - b) for a, b in zip(sum(new["weights"], []), sum(old["weights"], []), strict=True))
+    if worst > 1e-6:
+        yield f"{new['name']}: weights differ by {worst}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    mx.set_default_device(mx.cpu)
+    new = cases()
+    if not args.check:
+        FILE.write_text('{"cases": [\n' + ",\n".join(json.dumps(one) for one in new) + "\n]}\n")
+        return
+    old = json.loads(FILE.read_text())["cases"]
+    wrong = [line for pair in zip(new, old, strict=True) for line in differences(*pair)]
+    print("\n".join(wrong) or "mlx-lm chooses the experts that are committed")
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@
 
 #[path = "common/formula.rs"]
 mod formula;
+#[path = "common/gguf.rs"]
+mod gguf;
 mod harness;
+
+use std::path::Path;
 
 use formula::{Greedy, ModelDir, Reference};
 use harness::{Answer, End, assert_all_pages_back, create, run, run_one, tokens};
@@ -104,8 +108,25 @@ fn format(name: &str) {
     }
 }
 
+#[test]
+fn gguf_files_of_every_family() {
+    for name in ["format-bf16", "dense-qwen2", "dense-qwen3"] {
+        let reference = Reference::read(name);
+        let file = gguf::write(&reference);
+        for kernels in [false, true] {
+            let loaded = &mut load_at(file.path(), WeightFormat::Auto, kernels);
+            assert_eq!(loaded.info.architecture, reference.config["model_type"].as_str().unwrap());
+            compare_logits(&reference, loaded, 40);
+        }
+    }
+}
+
 fn loaded(model: &ModelDir, weight_format: WeightFormat, reference: bool) -> Loaded {
-    let files = locate(model.path().to_str().unwrap()).unwrap();
+    load_at(&model.path(), weight_format, reference)
+}
+
+fn load_at(path: &Path, weight_format: WeightFormat, reference: bool) -> Loaded {
+    let files = locate(path.to_str().unwrap()).unwrap();
     let options = LoadOptions {
         max_sequences: 1,
         cache_bytes: Some(CACHE),

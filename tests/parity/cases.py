@@ -53,6 +53,11 @@ SMALL = LLAMA | {
 }
 
 
+def small(config, **case):
+    sizes = {key: SMALL[key] for key in ("intermediate_size", "vocab_size", "num_hidden_layers")}
+    return {"config": config | sizes, "lengths": [20], **case}
+
+
 def in_format(quantization, **case):
     return {"config": SMALL | {"quantization": quantization}, "lengths": [20], **case}
 
@@ -62,6 +67,9 @@ CASES = {
     "mistral": {"config": MISTRAL | {"quantization": affine(4)}, "seed": "h"},
     "qwen2": {"config": QWEN2 | {"quantization": affine(4)}, "seed": "a"},
     "qwen3": {"config": QWEN3 | {"quantization": affine(8)}, "seed": "b"},
+    # Without quantization, for the tests that put them into GGUF files.
+    "dense-qwen2": small(QWEN2),
+    "dense-qwen3": small(QWEN3),
     "format-2bit": in_format(affine(2, 64)),
     "format-3bit": in_format(affine(3, 64)),
     "format-4bit": in_format(affine(4, 128), shards=2),

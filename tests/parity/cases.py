@@ -70,6 +70,9 @@ CASES = {
     # Without quantization, for the tests that put them into GGUF files.
     "dense-qwen2": small(QWEN2),
     "dense-qwen3": small(QWEN3),
+    "rope-linear": small(LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}}, seed="a"),
+    "rope-yarn": small(QWEN2 | {"rope_scaling": {
+        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
     "format-2bit": in_format(affine(2, 64)),
     "format-3bit": in_format(affine(3, 64)),
     "format-4bit": in_format(affine(4, 128), shards=2),

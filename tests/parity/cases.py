@@ -118,6 +118,11 @@ SMALL = LLAMA | {
 SMALL_MOE = QWEN3_MOE | {"vocab_size": 128, "num_hidden_layers": 1}
 
 
+def small(config, **case):
+    sizes = {key: SMALL[key] for key in ("intermediate_size", "vocab_size", "num_hidden_layers")}
+    return {"config": config | sizes, "lengths": [20], **case}
+
+
 def in_format(quantization, config=SMALL, **case):
     return {"config": config | {"quantization": quantization}, "lengths": [20], **case}
 
@@ -142,6 +147,12 @@ CASES = {
     "mistral": {"config": MISTRAL | {"quantization": affine(4)}, "seed": "h"},
     "qwen2": {"config": QWEN2 | {"quantization": affine(4)}, "seed": "a"},
     "qwen3": {"config": QWEN3 | {"quantization": affine(8)}, "seed": "b"},
+    # Without quantization, for the tests that put them into GGUF files.
+    "dense-qwen2": small(QWEN2),
+    "dense-qwen3": small(QWEN3),
+    "rope-linear": small(LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}}, seed="a"),
+    "rope-yarn": small(QWEN2 | {"rope_scaling": {
+        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
     # As converters leave it: experts in 4 bits, what chooses them in 8.
     "qwen3_moe": {"config": QWEN3_MOE | {"quantization": affine(4) | {
         f"model.layers.{layer}.mlp.gate": affine(8, 64) for layer in range(3)}}},

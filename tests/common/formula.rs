@@ -1,13 +1,14 @@
 //! Models whose weights follow from a formula: what `tests/parity/weights.py` writes, the same bit for bit.
 #![allow(dead_code)]
 
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::json;
 
 /// A model and what mlx-lm computes with it: a file of `tests/parity/models`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 pub struct Reference {
     pub config: serde_json::Value,
     pub shards: usize,
@@ -31,7 +32,7 @@ pub struct Tensor {
 }
 
 /// Logits at every position of a prompt.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 pub struct Logits {
     pub prompt: Vec<u32>,
     /// The largest magnitude at each position.
@@ -43,7 +44,7 @@ pub struct Logits {
 }
 
 /// The tokens with the largest logit in turn, and by how much each won.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 pub struct Greedy {
     pub prompt: Vec<u32>,
     pub tokens: Vec<u32>,
@@ -61,13 +62,6 @@ impl Reference {
     /// The same model with its experts one by one, as `listed` of `cases.py` has them.
     pub fn with_listed_experts(mut self) -> Reference {
         self.tensors = self.tensors.iter().flat_map(Tensor::listed).collect();
-        self
-    }
-
-    /// The same model with nothing but NaN in a float tensor.
-    pub fn with_nan_in(mut self, name: &str) -> Reference {
-        let tensor = self.tensors.iter_mut().find(|tensor| tensor.name == name).unwrap();
-        tensor.float = Some([f64::NAN, 0.0]);
         self
     }
 
@@ -92,6 +86,21 @@ impl Reference {
 pub struct ModelDir(tempfile::TempDir);
 
 impl ModelDir {
+    /// Writes over a tensor's bytes, from byte `at` of its data on. The model is one file.
+    pub fn write_over(&self, tensor: &str, at: u64, bytes: &[u8]) {
+        let path = self.path().join("model-00001-of-00001.safetensors");
+        let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut length = [0; 8];
+        file.read_exact(&mut length).unwrap();
+        let mut header = vec![0; u64::from_le_bytes(length) as usize];
+        file.read_exact(&mut header).unwrap();
+        let start = 8 + header.len() as u64;
+        let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+        let data = header[tensor]["data_offsets"][0].as_u64().unwrap();
+        file.seek(SeekFrom::Start(start + data + at)).unwrap();
+        file.write_all(bytes).unwrap();
+    }
+
     pub fn path(&self) -> PathBuf {
         self.0.path().to_owned()
     }

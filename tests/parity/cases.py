@@ -60,6 +60,11 @@ SMALL = LLAMA | {
 SMALL_MOE = QWEN3_MOE | {"vocab_size": 128, "num_hidden_layers": 1}
 
 
+def small(config, **case):
+    sizes = {key: SMALL[key] for key in ("intermediate_size", "vocab_size", "num_hidden_layers")}
+    return {"config": config | sizes, "lengths": [20], **case}
+
+
 def in_format(quantization, config=SMALL, **case):
     return {"config": config | {"quantization": quantization}, "lengths": [20], **case}
 
@@ -90,6 +95,9 @@ CASES = {
     # As Hugging Face has it, with what few have: a layer without experts, weights that are not normalised.
     "qwen3_moe_listed": {"config": QWEN3_MOE | {"mlp_only_layers": [1], "norm_topk_prob": False}, "shards": 2,
                          "seed": "leaf", "lengths": [40, 1, 33], "layout": listed},
+    # Without quantization, for the tests that put them into GGUF files.
+    "dense-qwen2": small(QWEN2),
+    "dense-qwen3": small(QWEN3),
     "format-2bit": in_format(affine(2, 64)),
     "format-3bit": in_format(affine(3, 64)),
     "format-4bit": in_format(affine(4, 128), shards=2),

@@ -65,13 +65,6 @@ impl Reference {
         self
     }
 
-    /// The same model with nothing but NaN in a float tensor.
-    pub fn with_nan_in(mut self, name: &str) -> Reference {
-        let tensor = self.tensors.iter_mut().find(|tensor| tensor.name == name).unwrap();
-        tensor.float = Some([f64::NAN, 0.0]);
-        self
-    }
-
     /// Writes the model into a temporary directory.
     pub fn write(&self) -> ModelDir {
         let dir = ModelDir(tempfile::tempdir().unwrap());

@@ -147,12 +147,6 @@ CASES = {
     "mistral": {"config": MISTRAL | {"quantization": affine(4)}, "seed": "h"},
     "qwen2": {"config": QWEN2 | {"quantization": affine(4)}, "seed": "a"},
     "qwen3": {"config": QWEN3 | {"quantization": affine(8)}, "seed": "b"},
-    # Without quantization, for the tests that put them into GGUF files.
-    "dense-qwen2": small(QWEN2),
-    "dense-qwen3": small(QWEN3),
-    "rope-linear": small(LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}}, seed="a"),
-    "rope-yarn": small(QWEN2 | {"rope_scaling": {
-        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
     # As converters leave it: experts in 4 bits, what chooses them in 8.
     "qwen3_moe": {"config": QWEN3_MOE | {"quantization": affine(4) | {
         f"model.layers.{layer}.mlp.gate": affine(8, 64) for layer in range(3)}}},
@@ -161,6 +155,9 @@ CASES = {
                          "seed": "leaf", "lengths": [40, 1, 33], "layout": listed},
     "nemotron_h": {"config": NEMOTRON_H | {"quantization": affine(6)}, **NEMOTRON_TENSORS},
     "nemotron_h_other": {"config": NEMOTRON_H_OTHER, "layout": in_parts, **NEMOTRON_TENSORS},
+    # Without quantization, for the tests that put them into GGUF files.
+    "dense-qwen2": small(QWEN2),
+    "dense-qwen3": small(QWEN3),
     "format-2bit": in_format(affine(2, 64)),
     "format-3bit": in_format(affine(3, 64)),
     "format-4bit": in_format(affine(4, 128), shards=2),

@@ -278,6 +278,26 @@ fn in_odd_chunks(name: &str) {
     }
 }
 
+#[test]
+fn a_saved_cache_has_recurrent_states() {
+    let reference = Reference::read("nemotron_h");
+    let model = reference.write();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prefixes");
+    let first = create(options(&model));
+    compare_tokens(&reference.cases, &run(&first, requests(&reference)));
+    first.save_cache(&path).unwrap();
+
+    let second = create(options(&model));
+    second.load_cache(&path).unwrap();
+    let answers = run(&second, requests(&reference));
+    compare_tokens(&reference.cases, &answers);
+    // The last full block before each prompt's last token.
+    for (case, answer) in reference.cases.iter().zip(&answers) {
+        assert_eq!(answer.cached_tokens as usize, (case.prompt.len() - 1) / 16 * 16);
+    }
+}
+
 /// Options for the smallest cache of so many pages, found by trying: what else it holds depends on the model.
 fn smallest_with(pages: u32, model: &ModelDir) -> EngineOptions {
     let of = |kilobytes: u64| EngineOptions { cache_bytes: Some(kilobytes << 10), ..options(model) };

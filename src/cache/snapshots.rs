@@ -167,3 +167,98 @@ impl Snapshots {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Take,
+        /// The n-th pending one, for a block.
+        Keep(usize, BlockId),
+        GiveBack(usize),
+        Forget(BlockId),
+        Touch(SnapshotId),
+        Reset,
+    }
+
+    const BLOCKS: u32 = 6;
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => Just(Op::Take),
+            6 => (0usize..4, 0..BLOCKS).prop_map(|(n, block)| Op::Keep(n, block)),
+            2 => (0usize..4).prop_map(Op::GiveBack),
+            2 => (0..BLOCKS).prop_map(Op::Forget),
+            3 => (0u32..5).prop_map(Op::Touch),
+            1 => Just(Op::Reset),
+        ]
+    }
+
+    proptest! {
+        /// Against a list of pending ones and a list of kept ones, the least recently used first.
+        #[test]
+        fn what_is_kept_and_who_goes_first(total in 0u32..5, ops in prop::collection::vec(op(), 1..60)) {
+            let mut snapshots = Snapshots::new(total, BLOCKS);
+            let (mut pending, mut kept): (Vec<SnapshotId>, Vec<(SnapshotId, BlockId)>) = Default::default();
+            for op in ops {
+                match op {
+                    Op::Take => {
+                        let free = pending.len() + kept.len() < total as usize;
+                        let got = snapshots.take();
+                        match got {
+                            Some(id) if free => {
+                                prop_assert!(!pending.contains(&id) && kept.iter().all(|k| k.0 != id));
+                            }
+                            Some(id) => prop_assert_eq!(id, kept.remove(0).0),
+                            None => prop_assert!(!free && kept.is_empty()),
+                        }
+                        pending.extend(got);
+                    }
+                    Op::Keep(n, block) if n < pending.len() => {
+                        let id = pending.remove(n);
+                        let new = match kept.iter().position(|k| k.1 == block) {
+                            Some(at) => kept.remove(at),
+                            None => (id, block),
+                        };
+                        kept.push(new);
+                        prop_assert_eq!(snapshots.keep(id, block).unwrap(), new.0 == id);
+                        prop_assert!(snapshots.keep(id, block).is_err(), "it is not pending any more");
+                    }
+                    Op::GiveBack(n) if n < pending.len() => {
+                        let id = pending.remove(n);
+                        snapshots.give_back(id).unwrap();
+                        prop_assert!(snapshots.give_back(id).is_err());
+                    }
+                    Op::Keep(..) | Op::GiveBack(_) => {}
+                    Op::Forget(block) => {
+                        snapshots.forget(block);
+                        kept.retain(|k| k.1 != block);
+                    }
+                    Op::Touch(id) => {
+                        snapshots.touch(id);
+                        if let Some(at) = kept.iter().position(|k| k.0 == id) {
+                            let touched = kept.remove(at);
+                            kept.push(touched);
+                        }
+                    }
+                    Op::Reset => {
+                        snapshots.reset();
+                        (pending, kept) = Default::default();
+                    }
+                }
+                for block in 0..BLOCKS {
+                    let own = kept.iter().find(|k| k.1 == block).map(|k| k.0);
+                    prop_assert_eq!(snapshots.of(block), own);
+                }
+                prop_assert_eq!(snapshots.kept() as usize, kept.len());
+                snapshots.check(&|block| kept.iter().any(|k| k.1 == block), pending.clone()).unwrap();
+                prop_assert!(snapshots.check(&|_| true, [&pending[..], &[9]].concat()).is_err());
+                prop_assert!(kept.is_empty() || snapshots.check(&|_| false, pending.clone()).is_err());
+            }
+        }
+    }
+}

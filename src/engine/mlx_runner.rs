@@ -241,7 +241,8 @@ impl Runner for MlxRunner {
 
     fn memory(&self) -> MemoryUse {
         let peak = mlx_rs::memory::peak_memory().unwrap_or(0) as u64;
-        MemoryUse { weights: self.weight_bytes, pages: self.pages.bytes(), peak }
+        let pages = self.pages.bytes() + self.pages.states().bytes();
+        MemoryUse { weights: self.weight_bytes, pages, peak }
     }
 }
 

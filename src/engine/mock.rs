@@ -11,6 +11,7 @@
 //!   page written by a neighbour in the same step, token not sampled) fails with an internal error.
 //! - Faults happen where [`MockOptions`] says, and nowhere else.
 
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,8 @@ use super::{MemoryUse, Runner, Sampled};
 use crate::cache::{BlockId, SnapshotId};
 use crate::error::{Error, Result, Status};
 use crate::sampling::SamplingParams;
-use crate::scheduler::{Row, RowInput, SequenceId, StateSave, Step};
+use crate::scheduler::{Row, RowInput, SequenceId, Step};
+use states::State;
 
 /// What a token slot holds before it is written. No vocabulary reaches it.
 const POISON: u32 = u32::MAX;
@@ -140,13 +142,6 @@ pub fn expected_tokens(
 struct Slot {
     id: SequenceId,
     token: u32,
-}
-
-/// What the recurrent layer carries from token to token.
-#[derive(Debug, Clone, Copy)]
-struct State {
-    seen: ContextHash,
-    tokens: usize,
 }
 
 #[derive(Debug)]
@@ -304,47 +299,6 @@ impl MockRunner {
         Ok(context)
     }
 
-    /// Brings states back; of two into one slot, one would be lost.
-    fn restore_states(&mut self, step: &Step) -> Result<()> {
-        for (i, copy) in step.restores.iter().enumerate() {
-            let kept = self.snapshots.get(copy.snapshot as usize).copied().flatten();
-            let twice = step.restores[..i].iter().any(|other| other.slot == copy.slot);
-            match (kept, self.states.get_mut(copy.slot as usize)) {
-                (Some(state), Some(slot)) if !twice => *slot = Some(state),
-                _ => return Err(Error::internal(format!("mock: {copy:?} cannot be made"))),
-            }
-        }
-        Ok(())
-    }
-
-    /// Feeds the row's input to its recurrent state, and keeps what is to be kept on the way.
-    fn advance(&mut self, row: &Row, saves: &[StateSave]) -> Result<ContextHash> {
-        let mut buffer = [0];
-        let input = self.input(row, &mut buffer)?.to_vec();
-        let slot = row.slot as usize;
-        let mut state = match (row.start, self.states[slot]) {
-            (0, _) => State { seen: ContextHash::new(), tokens: 0 },
-            (start, Some(state)) if state.tokens == start as usize => state,
-            (_, other) => return Err(broken(row, format_args!("its recurrent state is {other:?}"))),
-        };
-        let mut saves = saves.iter().filter(|save| save.slot == row.slot).peekable();
-        for (i, token) in input.into_iter().enumerate() {
-            state.seen.feed(token);
-            state.tokens += 1;
-            if let Some(save) = saves.next_if(|save| save.tokens as usize == i + 1) {
-                match self.snapshots.get_mut(save.snapshot as usize) {
-                    Some(kept) => *kept = Some(state),
-                    None => return Err(broken(row, format_args!("{save:?} names no snapshot"))),
-                }
-            }
-        }
-        if let Some(save) = saves.next() {
-            return Err(broken(row, format_args!("{save:?} is not on its way")));
-        }
-        self.states[slot] = Some(state);
-        Ok(state.seen)
-    }
-
     fn run(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<Vec<Sampled>> {
         if params.len() != step.rows.len() {
             return Err(Error::internal(format!(
@@ -475,23 +429,11 @@ impl Runner for MockRunner {
     }
 
     fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
-        match self.snapshots.get(snapshot as usize) {
-            Some(Some(state)) => {
-                Ok([state.seen.0.to_le_bytes(), (state.tokens as u64).to_le_bytes()].concat())
-            }
-            _ => Err(Error::internal(format!("mock: there is no snapshot {snapshot}"))),
-        }
+        self.state_to_bytes(snapshot)
     }
 
     fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
-        match (self.snapshots.get_mut(snapshot as usize), state.as_chunks()) {
-            (Some(kept), ([seen, tokens], [])) => {
-                let seen = ContextHash(u64::from_le_bytes(*seen));
-                *kept = Some(State { seen, tokens: u64::from_le_bytes(*tokens) as usize });
-                Ok(())
-            }
-            _ => Err(Error::internal(format!("mock: {} bytes for snapshot {snapshot}", state.len()))),
-        }
+        self.state_from_bytes(snapshot, state)
     }
 
     fn memory(&self) -> MemoryUse {

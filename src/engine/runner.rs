@@ -80,7 +80,7 @@ pub trait Runner {
 pub struct MemoryUse {
     /// The model's weights, as held.
     pub weights: u64,
-    /// The page pool.
+    /// The page pool, and the recurrent states there are.
     pub pages: u64,
     /// The allocator's high-water mark since load.
     pub peak: u64,

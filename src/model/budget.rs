@@ -144,6 +144,50 @@ mod tests {
     /// 2 layers of 2 + 2 heads of 16 elements of 4 bytes, 16 tokens.
     const BLOCK: u64 = 2 * 4 * 16 * 4 * 16;
 
+    /// As `budget`, for a hybrid model of one layer with pages and two with states, and three sequences.
+    fn hybrid_budget(cache_bytes: Option<u64>, available: u64) -> Result<CacheSize> {
+        let config = ModelConfig::from_json(
+            r#"{"model_type": "nemotron_h", "hidden_size": 64, "hybrid_override_pattern": "M*M",
+                "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 10,
+                "layer_norm_epsilon": 1e-5, "max_position_embeddings": 512, "attention_bias": false,
+                "mlp_bias": false, "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16,
+                "n_groups": 2, "conv_kernel": 4, "mamba_proj_bias": false, "use_conv_bias": true}"#,
+        )?;
+        let budget = Budget {
+            block_size: 16,
+            max_context: 100,
+            element_bytes: 4,
+            cache_bytes,
+            available,
+            share: 4,
+            max_sequences: 3,
+        };
+        budget.sizes(&config)
+    }
+
+    /// 2 layers: 8 heads of 16 by 16, and 3 tokens of 8 * 16 + 2 * 2 * 16 channels, 4 bytes each.
+    const STATE: u64 = 2 * 4 * (8 * 16 * 16 + 3 * 192);
+
+    #[test]
+    fn states_come_first_and_snapshots_get_a_quarter_of_the_rest() {
+        let block = BLOCK / 2;
+        for bytes in [4 * STATE, 20 * STATE, 20 * STATE + 7, 1000 * STATE] {
+            let CacheSize { layout, snapshots } = hybrid_budget(Some(bytes), 0).unwrap();
+            let snapshots = u64::from(snapshots.unwrap());
+            assert_eq!(snapshots, ((bytes - 3 * STATE) / 4 / STATE).min(FEW_SNAPSHOTS));
+            let used = (3 + snapshots) * STATE + layout.total_blocks() as u64 * block;
+            assert!(used <= bytes && used + block > bytes, "{used} of {bytes}");
+        }
+        let e = hybrid_budget(Some(3 * STATE), u64::MAX).unwrap_err();
+        assert_eq!(e.status(), Status::InvalidArgument);
+        assert!(e.message().contains("recurrent states of 3 sequences"), "{e}");
+        // Unasked: of a quarter of what there is.
+        let size = hybrid_budget(None, 4 * 20 * STATE).unwrap();
+        assert_eq!(size.snapshots, Some(4));
+        assert!(size.layout.total_blocks() as u64 * block <= 13 * STATE);
+        assert_eq!(hybrid_budget(None, 4 * 3 * STATE).unwrap_err().status(), Status::OutOfMemory);
+    }
+
     #[test]
     fn bytes_asked_for_are_not_exceeded() {
         assert_eq!(budget(Some(11 * BLOCK - 1), 0).unwrap().num_blocks, 9);

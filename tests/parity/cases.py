@@ -153,8 +153,8 @@ CASES = {
     # As Hugging Face has it, with what few have: a layer without experts, weights that are not normalised.
     "qwen3_moe_listed": {"config": QWEN3_MOE | {"mlp_only_layers": [1], "norm_topk_prob": False}, "shards": 2,
                          "seed": "leaf", "lengths": [40, 1, 33], "layout": listed},
-    "nemotron_h": {"config": NEMOTRON_H | {"quantization": affine(6)}, **NEMOTRON_TENSORS},
-    "nemotron_h_other": {"config": NEMOTRON_H_OTHER, "layout": in_parts, **NEMOTRON_TENSORS},
+    "nemotron_h": {"config": NEMOTRON_H | {"quantization": affine(6)}, "seed": "b", **NEMOTRON_TENSORS},
+    "nemotron_h_other": {"config": NEMOTRON_H_OTHER, "seed": "c", "layout": in_parts, **NEMOTRON_TENSORS},
     # Without quantization, for the tests that put them into GGUF files.
     "dense-qwen2": small(QWEN2),
     "dense-qwen3": small(QWEN3),

@@ -60,6 +60,8 @@ pub struct Mamba {
     sizes: Sizes,
     /// Which of the model's recurrent layers it is.
     layer: usize,
+    /// In float32, so that no step converts it: `softplus(x) = log(exp(x) + exp(0))`.
+    zero: Array,
     /// A state before the first token.
     zeros: LayerState,
     /// Minus infinity above the diagonal: `[piece, piece]`.
@@ -117,6 +119,7 @@ impl Mamba {
             ops::zeros_dtype(&[1, kernel - 1, channels], dtype)?,
             ops::zeros_dtype(&[1, heads, dim, state], Dtype::Float32)?,
         ];
+        let zero = Array::from_f32(0.0);
         let a = ops::negative(&weights.a_log.exp()?)?;
         let (d, norm) = (weights.d.reshape(&[heads, 1])?, weights.norm.reshape(&[groups, -1])?);
         mlx_rs::transforms::eval([&a, &d, &norm, &future].into_iter().chain(&zeros))?;
@@ -133,6 +136,7 @@ impl Mamba {
             limits: config.limits_that_matter(),
             sizes,
             layer,
+            zero,
             zeros,
             future,
         })
@@ -169,7 +173,8 @@ impl Mamba {
 
     /// `[rows, heads]`, in float32 from here on.
     fn time_steps(&self, dt: &Array) -> Result<Array> {
-        let dt = mlx_rs::nn::softplus(ops::add(dt.as_dtype(Dtype::Float32)?, &self.dt_bias)?)?;
+        let dt = ops::add(dt.as_dtype(Dtype::Float32)?, &self.dt_bias)?;
+        let dt = ops::logaddexp(dt, &self.zero)?;
         match self.limits {
             Some((least, most)) => Ok(ops::clip(&dt, (least, most))?),
             None => Ok(dt),

@@ -3,6 +3,9 @@
 
 #[path = "common/formula.rs"]
 mod formula;
+#[cfg(feature = "mlx")]
+#[path = "common/gguf.rs"]
+mod gguf;
 
 use std::collections::BTreeSet;
 
@@ -203,6 +206,24 @@ fn what_is_no_number_is_named_in_every_packed_format() {
         let dir = Reference::read(name).write();
         dir.write_over(&tensor, 77, &[bad]);
         assert_refused(&dir, name, Status::ModelInvalid, &[".safetensors", &tensor, "NaN"]);
+    }
+}
+
+#[test]
+#[cfg(feature = "mlx")]
+fn what_is_no_number_is_named_in_gguf_files() {
+    let sound = Reference::read("dense-qwen3");
+    for i in kinds(&sound) {
+        let mut broken = sound.clone();
+        broken.tensors[i].float = Some([f64::NAN, 0.0]);
+        let file = gguf::write(&broken);
+        let files = locate(file.path().to_str().unwrap()).unwrap();
+        let error = load(&files, &LoadOptions::default(), &mut |_, _| true).unwrap_err();
+        let name = &broken.tensors[i].name;
+        assert_eq!(error.status(), Status::ModelInvalid, "{name}: {error}");
+        for word in [".gguf", name, "NaN"] {
+            assert!(error.message().contains(word), "{word:?} is not in: {error}");
+        }
     }
 }
 

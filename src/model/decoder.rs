@@ -110,6 +110,9 @@ mod forward {
         feed_forward: Box<dyn FeedForward>,
     }
 
+    /// Loads a layer's feed-forward, from the layer's number and the module's name.
+    pub type LoadFeedForward<'a> = dyn Fn(&mut Weights, usize, &str) -> Result<Box<dyn FeedForward>> + 'a;
+
     /// Loads a decoder whose feed-forward layers are gated MLPs.
     pub fn load(
         config: &ModelConfig,
@@ -122,13 +125,13 @@ mod forward {
         })
     }
 
-    /// Loads a decoder. `feed_forward` loads a layer's feed-forward, as [`parts_with`](super::parts_with) names it.
+    /// Loads a decoder of the parts that [`parts_with`](super::parts_with) lists.
     pub fn load_with(
         config: &ModelConfig,
         design: Design,
         weights: &mut Weights,
         tied: bool,
-        feed_forward: &dyn Fn(&mut Weights, usize, &str) -> Result<Box<dyn FeedForward>>,
+        feed_forward: &LoadFeedForward,
     ) -> Result<Box<dyn Model>> {
         let eps = config.rms_norm_eps;
         let embedding = weights.embedding("model.embed_tokens")?;

@@ -26,7 +26,7 @@ pub struct Tensor {
     seed: Option<String>,
     #[serde(default)]
     start: u32,
-    float: Option<[f64; 2]>,
+    pub float: Option<[f64; 2]>,
     words: Option<u32>,
     bytes: Option<[u32; 2]>,
 }

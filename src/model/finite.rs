@@ -32,20 +32,28 @@ impl Numbers {
     pub fn first_bad(self, bytes: &[u8]) -> Option<usize> {
         // All bits of the exponent set, whatever the sign.
         match self {
-            Numbers::F32 => first(bytes, |b: [u8; 4]| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
-            Numbers::F16 => first(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
-            Numbers::Bf16 => first(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
-            Numbers::E4m3 => first(bytes, |[b]: [u8; 1]| b & 0x7f == 0x7f),
-            Numbers::E8m0 => first(bytes, |[b]: [u8; 1]| b == 0xff),
+            Numbers::F32 => {
+                first(bytes.as_chunks().0, |b: [u8; 4]| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000)
+            }
+            Numbers::F16 => first(bytes.as_chunks().0, |b: [u8; 2]| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
+            Numbers::Bf16 => {
+                first(bytes.as_chunks().0, |b: [u8; 2]| u16::from_le_bytes(b) & 0x7f80 == 0x7f80)
+            }
+            Numbers::E4m3 => first(bytes, |b| b & 0x7f == 0x7f),
+            Numbers::E8m0 => first(bytes, |b| b == 0xff),
         }
+    }
+
+    /// The first of these 16-bit IEEE floats that is NaN or infinite.
+    pub fn first_bad_half(bits: &[u16]) -> Option<usize> {
+        first(bits, |bits| bits & 0x7c00 == 0x7c00)
     }
 }
 
 /// Elements looked at before asking whether one of them was bad: a loop without exits runs at memory's pace.
 const AT_ONCE: usize = 4096;
 
-fn first<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
-    let (elements, _) = bytes.as_chunks::<N>();
+fn first<T: Copy>(elements: &[T], bad: impl Fn(T) -> bool) -> Option<usize> {
     let block = elements.chunks(AT_ONCE).position(|some| some.iter().fold(false, |any, &e| any | bad(e)))?;
     let start = block * AT_ONCE;
     elements[start..].iter().position(|&e| bad(e)).map(|i| start + i)
@@ -80,6 +88,10 @@ mod tests {
                     let mut bytes = good.clone();
                     bytes[at * bad.len()..(at + 1) * bad.len()].copy_from_slice(&bad);
                     assert_eq!(numbers.first_bad(&bytes), Some(at), "{numbers:?} {bad:?}");
+                    if numbers == Numbers::F16 {
+                        let halves = bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b));
+                        assert_eq!(Numbers::first_bad_half(&halves.collect::<Vec<_>>()), Some(at));
+                    }
                 }
             }
         }

@@ -8,7 +8,16 @@ use super::{ModelConfig, MoeConfig, qwen3};
 
 pub(super) const FAMILY: Family = Family {
     name: "qwen3_moe",
-    required: &["num_key_value_heads", "head_dim", "rope_theta", "max_position_embeddings"],
+    required: &[
+        "num_key_value_heads",
+        "head_dim",
+        "rope_theta",
+        "max_position_embeddings",
+        "num_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+        "norm_topk_prob",
+    ],
     always_windowed: false,
     parts,
     #[cfg(feature = "mlx")]

@@ -264,21 +264,15 @@ impl<'a> Weights<'a> {
 
     /// An error that names the file and the tensor if one of these elements is no number.
     fn check_finite(&self, name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<()> {
-        self.check_numbers(self.numbers(name, &info.element), name, info, bytes)
+        let numbers = self.numbers(name, &info.element);
+        self.none_bad(name, info, numbers.and_then(|numbers| numbers.first_bad(bytes)))
     }
 
-    /// Likewise, of numbers like these.
-    fn check_numbers(
-        &self,
-        numbers: Option<Numbers>,
-        name: &str,
-        info: &TensorInfo,
-        bytes: &[u8],
-    ) -> Result<()> {
-        match numbers.and_then(|numbers| numbers.first_bad(bytes)) {
+    fn none_bad(&self, name: &str, info: &TensorInfo, bad: Option<usize>) -> Result<()> {
+        match bad {
             None => Ok(()),
             Some(i) => {
-                let message = format!("tensor '{name}' has an element ({i}) that is NaN or infinite");
+                let message = format!("tensor '{name}': number {i} is NaN or infinite");
                 Err(self.checkpoint.manifest.index.error(info.file, message))
             }
         }
@@ -312,10 +306,8 @@ impl<'a> Weights<'a> {
             }
             Unpacked::Affine { weight, scales, biases } => {
                 let groups = self.info(&format!("{module}.scales"))?;
-                for part in [&scales, &biases] {
-                    let bytes: Vec<u8> = part.iter().flat_map(|bits| bits.to_le_bytes()).collect();
-                    self.check_finite(&name, &groups, &bytes)?;
-                }
+                let bad = [&scales, &biases].into_iter().find_map(|part| Numbers::first_bad_half(part));
+                self.none_bad(&name, &groups, bad)?;
                 let weight = mlx::from_u32(&weight, &shape(&info)?)?;
                 let scales = mlx::from_f16_bits(&scales, &shape(&groups)?)?;
                 let biases = mlx::from_f16_bits(&biases, &shape(&groups)?)?;

@@ -1,6 +1,7 @@
 """Which small models reference.py makes. A case has
 
     config      the config.json
+    unnamed     perhaps: modules that config.json's "quantization" leaves out
     dtype       of tensors that are not packed; BF16 if it does not say
     dtypes      perhaps: a tensor's name to its dtype, or None
     shards      files the weights are in; 1
@@ -142,6 +143,10 @@ def listed(tensors):
     return out
 
 
+UNNAMED = {
+    "model.embed_tokens": affine(8, 64), "model.layers.0.self_attn.v_proj": affine(6, 64),
+    "model.layers.0.mlp.down_proj": {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+}
 CASES = {
     "llama": {"config": LLAMA | {"quantization": affine(4)}},
     "mistral": {"config": MISTRAL | {"quantization": affine(4)}, "seed": "h"},
@@ -164,12 +169,14 @@ CASES = {
     "format-5bit": in_format(affine(5, 64)),
     "format-6bit": in_format(affine(6, 64), seed="b"),
     "format-8bit": in_format(affine(8, 128)),
-    "format-mixed": in_format(
-        affine(4, 32) | {
-            "model.embed_tokens": affine(8, 64), "lm_head": False, "model.layers.0.self_attn.v_proj": affine(6, 64),
-            "model.layers.0.mlp.down_proj": {"group_size": 32, "bits": 8, "mode": "mxfp8"},
-            "model.layers.0.mlp.up_proj": False,
-        }, dtype="F16"),
+    # Modules that are fed the same input packed in different ways, with biases.
+    "format-mixed": small(QWEN2 | {"tie_word_embeddings": False, "quantization": affine(4, 32) | {
+        "model.embed_tokens": affine(8, 64), "lm_head": False, "model.layers.0.self_attn.v_proj": affine(6, 64),
+        "model.layers.0.mlp.down_proj": {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+        "model.layers.0.mlp.up_proj": False,
+    }}, dtype="F16"),
+    # The same where the configuration does not say so: the tensors do.
+    "format-unnamed": small(LLAMA | {"quantization": affine(4, 32) | UNNAMED}, unnamed=list(UNNAMED)),
     "format-mxfp4": in_format({"group_size": 32, "bits": 4, "mode": "mxfp4"}, seed="a"),
     "format-mxfp8": in_format({"group_size": 32, "bits": 8, "mode": "mxfp8"}),
     "format-nvfp4": in_format({"group_size": 16, "bits": 4, "mode": "nvfp4"}),

@@ -143,15 +143,24 @@ def greedy(model, tokens: list) -> dict:
     return {"prompt": tokens, "tokens": out, "gaps": gaps}
 
 
+def config_json(case: dict) -> dict:
+    """The configuration as its file has it."""
+    config = case["config"]
+    if unnamed := case.get("unnamed"):
+        quantization = {key: value for key, value in config["quantization"].items() if key not in unnamed}
+        config = config | {"quantization": quantization}
+    return config
+
+
 def compute(case: dict, folder: Path) -> dict:
-    tensors = tensors_of(case)
+    tensors, config = tensors_of(case), config_json(case)
     shards = case.get("shards", 1)
-    weights.write_model(folder, case["config"], tensors, shards)
+    weights.write_model(folder, config, tensors, shards)
     model, _ = load_model(folder)
     model.set_dtype(mx.float32)
     lengths, vocab = case.get("lengths", cases.LENGTHS), case["config"]["vocab_size"]
     return {
-        "mlx_lm": "0.32.0", "config": case["config"], "shards": shards, "tensors": tensors,
+        "mlx_lm": "0.32.0", "config": config, "shards": shards, "tensors": tensors,
         "logits": logits(model, case), "cases": [greedy(model, prompt(n, vocab)) for n in lengths],
     }
 

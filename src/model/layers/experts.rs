@@ -51,12 +51,17 @@ impl ExpertLinear {
     }
 }
 
+/// An activation by MLX's operations.
+enum Between {
+    SwiGlu,
+    Relu2(Relu2),
+}
+
 /// The experts of a layer: two projections each, an activation between them.
 pub struct Experts {
     up: ExpertLinear,
     down: ExpertLinear,
-    activation: Activation,
-    relu2: Relu2,
+    between: Between,
     #[cfg(quire_host_op)]
     host: Option<(crate::kernels::host::HostKernels, crate::kernels::host::HostExperts)>,
 }
@@ -78,8 +83,10 @@ impl Experts {
             host: host(&up, &down, activation, kernels)?,
             up,
             down,
-            activation,
-            relu2: Relu2::new(dtype)?,
+            between: match activation {
+                Activation::SwiGlu => Between::SwiGlu,
+                Activation::Relu2 => Between::Relu2(Relu2::new(dtype)?),
+            },
         })
     }
 
@@ -115,9 +122,9 @@ impl Experts {
 
     fn run(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
         let inner = self.up.forward(x, experts, sorted)?;
-        let inner = match self.activation {
-            Activation::SwiGlu => swiglu(&inner)?,
-            Activation::Relu2 => self.relu2.forward(&inner)?,
+        let inner = match &self.between {
+            Between::SwiGlu => swiglu(&inner)?,
+            Between::Relu2(relu2) => relu2.forward(&inner)?,
         };
         self.down.forward(&inner, experts, sorted)
     }

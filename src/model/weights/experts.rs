@@ -101,7 +101,7 @@ impl Weights<'_> {
                     true => format!("{stack}[{expert}]"),
                     false => format!("{}.{kind}", names.one(expert)),
                 };
-                self.check_numbers(numbers, &name, &piece, &own)?;
+                self.none_bad(&name, &piece, numbers.and_then(|numbers| numbers.first_bad(&own)))?;
                 bytes.extend_from_slice(&own);
             }
         }

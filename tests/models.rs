@@ -9,8 +9,8 @@ mod formula;
 mod gguf;
 mod harness;
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 use formula::{Greedy, Logits, ModelDir, Reference};
 use harness::{Answer, End, assert_all_pages_back, create, run, run_one, tokens};
@@ -92,14 +92,19 @@ formats!(
 fn logits(name: &str) {
     let reference = Reference::read(name);
     let model = reference.write();
-    for (weight_format, kernels) in [(WeightFormat::Auto, false), (WeightFormat::Auto, true)] {
+    for operations in [Operations::Own, Operations::Elementary, Operations::Gpu] {
+        let mut loaded = loaded(&model, WeightFormat::Float32, operations);
         for chunk in [40, 13, 1] {
-            compare_logits(&reference, &mut loaded(&model, weight_format, kernels), chunk);
+            assert_close(FLOAT32, &reference, &mut loaded, chunk);
+        }
+        assert_close_together(&reference, &mut loaded);
+    }
+    for weight_format in [WeightFormat::Auto, WeightFormat::AsStored] {
+        for operations in [Operations::Own, Operations::Elementary] {
+            compare_logits(&reference, &mut loaded(&model, weight_format, operations), 40);
         }
     }
-    for weight_format in [WeightFormat::AsStored, WeightFormat::Float32] {
-        compare_logits(&reference, &mut loaded(&model, weight_format, false), 40);
-    }
+    compare_mean(&reference, &mut loaded(&model, WeightFormat::AsStored, Operations::Gpu), 40);
 }
 
 /// mlx-lm does not read packed experts one by one; they are the same model as the packed stack.
@@ -120,9 +125,10 @@ fn packed_experts_one_by_one() {
 fn format(name: &str) {
     let reference = Reference::read(name);
     let model = reference.write();
+    compare_mean(&reference, &mut loaded(&model, WeightFormat::AsStored, Operations::Gpu), 40);
     for weight_format in [WeightFormat::Auto, WeightFormat::AsStored, WeightFormat::Float32] {
-        for kernels in [false, true] {
-            compare_logits(&reference, &mut loaded(&model, weight_format, kernels), 40);
+        for operations in [Operations::Own, Operations::Elementary] {
+            compare_logits(&reference, &mut loaded(&model, weight_format, operations), 40);
         }
         if weight_format != WeightFormat::Float32 && Device::best().unwrap().is_gpu() {
             continue;
@@ -137,80 +143,117 @@ fn gguf_files_of_every_family() {
     for name in ["format-bf16", "dense-qwen2", "dense-qwen3"] {
         let reference = Reference::read(name);
         let file = gguf::write(&reference);
-        for kernels in [false, true] {
-            let loaded = &mut load_at(file.path(), WeightFormat::Auto, kernels);
+        for operations in [Operations::Own, Operations::Elementary] {
+            let loaded = &mut load_at(file.path(), WeightFormat::Auto, operations);
             assert_eq!(loaded.info.architecture, reference.config["model_type"].as_str().unwrap());
             compare_logits(&reference, loaded, 40);
         }
     }
 }
 
-fn loaded(model: &ModelDir, weight_format: WeightFormat, reference: bool) -> Loaded {
-    load_at(&model.path(), weight_format, reference)
+/// What computes a model, where there is a choice.
+#[derive(Clone, Copy)]
+enum Operations {
+    /// Our own kernels, or MLX's fused ones on a GPU.
+    Own,
+    /// MLX's elementary ones.
+    Elementary,
+    /// What a GPU runs, on whatever there is.
+    Gpu,
 }
 
-fn load_at(path: &Path, weight_format: WeightFormat, reference: bool) -> Loaded {
+fn loaded(model: &ModelDir, weight_format: WeightFormat, operations: Operations) -> Loaded {
+    load_at(&model.path(), weight_format, operations)
+}
+
+fn load_at(path: &Path, weight_format: WeightFormat, operations: Operations) -> Loaded {
     let files = locate(path.to_str().unwrap()).unwrap();
     let options = LoadOptions {
-        max_sequences: 1,
+        max_sequences: 4,
         cache_bytes: Some(CACHE),
         weight_format,
-        reference,
+        reference: matches!(operations, Operations::Elementary),
+        as_on_gpu: matches!(operations, Operations::Gpu),
         ..LoadOptions::default()
     };
     load(&files, &options, &mut |_, _| true).unwrap()
 }
 
-/// Feeds the prompt in chunks and compares the logits after every token.
+/// Feeds the prompt in chunks and compares the logits after every token, in whichever type the model computes.
 fn compare_logits(reference: &Reference, loaded: &mut Loaded, chunk: usize) {
-    let own = all_logits(&reference.logits.prompt, loaded, chunk);
-    let vocab = loaded.info.vocab_size as usize;
-    assert_eq!(own.len(), reference.logits.prompt.len() * vocab);
-    let errors = errors(&reference.logits, &own, vocab);
-    let mean_square = errors.iter().map(|(error, _)| error * error).sum::<f32>() / errors.len() as f32;
-    if Device::best().unwrap().is_gpu() {
-        assert!(mean_square.sqrt() <= BFLOAT16, "chunks of {chunk}: {}", mean_square.sqrt());
-        return;
-    }
-    for (error, place) in errors {
-        assert!(error <= FLOAT32, "chunks of {chunk}, {place}: off by {error} of the largest logit");
+    match Device::best().unwrap().is_gpu() {
+        true => compare_mean(reference, loaded, chunk),
+        false => assert_close(FLOAT32, reference, loaded, chunk),
     }
 }
 
-/// Logits after every token, `[tokens, vocab]`.
-fn all_logits(prompt: &[u32], loaded: &mut Loaded, chunk: usize) -> Vec<f32> {
-    let blocks: Arc<[u32]> = (0..loaded.info.num_blocks.min(8)).rev().collect();
-    let mut all = Vec::new();
-    for (i, tokens) in prompt.chunks(chunk).enumerate() {
-        let row = Row {
-            id: 1,
-            slot: 0,
-            input: RowInput::Tokens(tokens.to_vec()),
-            start: (i * chunk) as u32,
-            blocks: blocks.clone(),
-            samples: false,
-            sampled_before: 0,
-        };
-        all.extend(loaded.runner.logits(&Step { rows: vec![row], ..Step::default() }).unwrap());
+fn assert_close(tolerance: f32, reference: &Reference, loaded: &mut Loaded, chunk: usize) {
+    for (error, place) in errors(&reference.logits, all_logits(&reference.logits.prompt, loaded, chunk)) {
+        assert!(error <= tolerance, "chunks of {chunk}, {place}: off by {error} of the largest logit");
     }
-    all
+}
+
+fn compare_mean(reference: &Reference, loaded: &mut Loaded, chunk: usize) {
+    let errors = errors(&reference.logits, all_logits(&reference.logits.prompt, loaded, chunk));
+    let squares: f32 = errors.iter().map(|(error, _)| error * error).sum();
+    let mean = (squares / errors.len() as f32).sqrt();
+    assert!(mean <= BFLOAT16, "chunks of {chunk}: {mean}");
+}
+
+/// Logits after a token: its position, and `[vocab]`.
+type Position = (usize, Vec<f32>);
+
+/// Feeds the prompt in chunks.
+fn all_logits(prompt: &[u32], loaded: &mut Loaded, chunk: usize) -> Vec<Position> {
+    let starts = (0..prompt.len()).step_by(chunk);
+    starts.flat_map(|start| feed(loaded, prompt, &[(0, start..prompt.len().min(start + chunk))])).collect()
+}
+
+/// One step of some sequences of this prompt: of each a number and which tokens.
+fn feed(loaded: &mut Loaded, prompt: &[u32], sequences: &[(u32, Range<usize>)]) -> Vec<Position> {
+    let rows = sequences.iter().map(|(number, tokens)| Row {
+        id: u64::from(*number),
+        slot: *number,
+        input: RowInput::Tokens(prompt[tokens.clone()].to_vec()),
+        start: tokens.start as u32,
+        // Pages in an order of no use.
+        blocks: (0..4).rev().map(|i| i * 4 + number).collect(),
+        samples: false,
+        sampled_before: 0,
+    });
+    let step = Step { rows: rows.collect(), ..Step::default() };
+    let logits = loaded.runner.logits(&step).unwrap();
+    let positions: Vec<usize> = sequences.iter().flat_map(|(_, tokens)| tokens.clone()).collect();
+    let vocab = loaded.info.vocab_size as usize;
+    assert_eq!(logits.len(), positions.len() * vocab);
+    positions.into_iter().zip(logits.chunks(vocab).map(<[f32]>::to_vec)).collect()
+}
+
+/// Three sequences decode at different positions while a fourth begins.
+fn assert_close_together(reference: &Reference, loaded: &mut Loaded) {
+    let prompt = &reference.logits.prompt;
+    for (number, before) in [(0, 12), (1, 33), (2, 5)] {
+        feed(loaded, prompt, &[(number, 0..before)]);
+    }
+    let together = feed(loaded, prompt, &[(0, 12..13), (1, 33..34), (2, 5..6), (3, 0..7)]);
+    for (error, place) in errors(&reference.logits, together) {
+        assert!(error <= FLOAT32, "together, {place}: off by {error} of the largest logit");
+    }
 }
 
 /// How far each logit that the reference has is off, relative to the largest of its position; and which it is.
-fn errors(want: &Logits, own: &[f32], vocab: usize) -> Vec<(f32, String)> {
+fn errors(want: &Logits, own: Vec<Position>) -> Vec<(f32, String)> {
     let mut errors = Vec::new();
-    for (position, own) in own.chunks(vocab).enumerate() {
-        let mut compare = |token: usize, want_logit: f32| {
-            let error = (own[token] - want_logit).abs() / want.scale[position];
-            errors.push((
-                error,
-                format!("position {position}, token {token} ({}, want {want_logit})", own[token]),
-            ));
+    for (position, own) in own {
+        let mut compare = |token: usize, logit: f32| {
+            let error = (own[token] - logit).abs() / want.scale[position];
+            errors
+                .push((error, format!("position {position}, token {token} ({}, want {logit})", own[token])));
         };
         let some = want.some[position].iter().enumerate();
-        some.for_each(|(i, &logit)| compare((37 * position + 29 * i) % vocab, logit));
+        some.for_each(|(i, &logit)| compare((37 * position + 29 * i) % own.len(), logit));
         if position + 1 == want.prompt.len() {
-            assert_eq!(want.last.len(), vocab);
+            assert_eq!(want.last.len(), own.len());
             want.last.iter().enumerate().for_each(|(token, &logit)| compare(token, logit));
         }
     }

@@ -85,7 +85,7 @@ fn run_on(
         mlx_rs::memory::set_cache_limit(CPU_CACHE)?;
     }
     let stream = device.stream();
-    let kernels = Kernels::best(gpu, options.reference);
+    let kernels = Kernels::best(gpu || options.as_on_gpu, options.reference);
     let (model, held) = mlx_rs::with_stream(&stream, || -> Result<_> {
         let mut weights = Weights::open(checkpoint, options.weight_format, &kernels, progress)?;
         let model = config.architecture.load(config, &mut weights, checkpoint.manifest.tied)?;

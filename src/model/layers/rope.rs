@@ -2,7 +2,7 @@
 
 use mlx_rs::ops;
 
-use super::Kernels;
+use super::{HeadNorms, Kernels};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
 use crate::model::{ModelConfig, RopeConfig};
@@ -103,18 +103,32 @@ impl Rope {
         Angles::Factors { own: Array::from_slice(&own, &shape), other: Array::from_slice(&other, &shape) }
     }
 
-    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, in two or three dimensions;
-    /// values stay. With
-    /// factors the queries also get the attention's scale; with positions they do not.
+    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, normalized first if there are
+    /// `norms`; values stay. With factors the queries also get the attention's scale; with positions they do not.
     ///
     /// Returns queries `[rows, queries, dim]` and keys with values `[rows, 2 keys, dim]`.
-    pub fn rotate(&self, qkv: &Array, angles: &Angles, dtype: Dtype) -> Result<(Array, Array)> {
+    pub fn rotate(
+        &self,
+        qkv: &Array,
+        norms: Option<&HeadNorms>,
+        angles: &Angles,
+        dtype: Dtype,
+    ) -> Result<(Array, Array)> {
         let Heads { queries, keys, dim } = self.shape;
         let (heads, dim, queries, keys) =
             ((queries + 2 * keys) as i32, dim as i32, queries as i32, keys as i32);
+        let normed = |x: Array| match norms {
+            Some(norms) => norms.forward(&x),
+            None => Ok(x),
+        };
         match angles {
             Angles::Factors { own, other } => {
-                let x = qkv.reshape(&[-1, heads, 2, dim / 2])?;
+                let mut x = qkv.reshape(&[-1, heads, 1, dim])?;
+                if norms.is_some() {
+                    let (turned, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
+                    x = ops::concatenate(&[normed(turned)?, values], 1)?;
+                }
+                let x = x.reshape(&[-1, heads, 2, dim / 2])?;
                 let swapped = x.flip(mlx_rs::Axes::Axis(2))?;
                 let turned = ops::add(ops::multiply(&x, own)?, ops::multiply(swapped, other)?)?;
                 let parts = turned.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
@@ -123,6 +137,7 @@ impl Rope {
             Angles::Positions(positions) => {
                 let x = qkv.reshape(&[-1, heads, 1, dim])?;
                 let (rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
+                let rotated = normed(rotated)?;
                 let mut rotated =
                     mlx_rs::fast::rope_dynamic(rotated, dim, false, None, 1.0, positions, &self.periods)?;
                 if self.magnitude != 1.0 {

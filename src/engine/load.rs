@@ -3,7 +3,7 @@
 
 use super::Runner;
 use crate::error::{Error, Result};
-use crate::model::budget::Budget;
+use crate::model::budget::{Budget, CacheSize};
 use crate::model::{Checkpoint, LoadOptions, ModelFiles, ModelInfo, Progress, aborted};
 
 /// A model that is ready to run.
@@ -14,6 +14,8 @@ pub struct Loaded {
     pub info: ModelInfo,
     /// Tells it from other models: [`Checkpoint::fingerprint`].
     pub fingerprint: [u8; 32],
+    /// Snapshots of recurrent states; `None` for a model without recurrent layers.
+    pub snapshots: Option<u32>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -36,13 +38,13 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
     let max_context = max_context(&checkpoint, options)?;
     info.max_context = max_context as u32;
     info.block_size = options.block_size as u32;
-    let runner = run_on(&checkpoint, options, max_context, &mut info, progress)?;
+    let (runner, snapshots) = run_on(&checkpoint, options, max_context, &mut info, progress)?;
     // A context the pool cannot hold alone could never finish.
     info.max_context = info.max_context.min(info.num_blocks.saturating_mul(info.block_size));
     if !progress(1.0, "ready") {
         return Err(aborted());
     }
-    Ok(Loaded { runner, info, fingerprint: checkpoint.fingerprint()? })
+    Ok(Loaded { runner, info, fingerprint: checkpoint.fingerprint()?, snapshots })
 }
 
 /// The longest context: the model's own, or what the options ask for.
@@ -69,7 +71,7 @@ fn run_on(
     max_context: usize,
     info: &mut ModelInfo,
     progress: Progress<'_>,
-) -> Result<Box<dyn Runner>> {
+) -> Result<(Box<dyn Runner>, Option<u32>)> {
     use super::mlx_runner::{MlxRunner, Shape};
     use crate::mlx::{Device, Dtype};
     use crate::model::layers::Kernels;
@@ -102,14 +104,21 @@ fn run_on(
         cache_bytes: options.cache_bytes,
         available: device.available_memory()?,
         share: if gpu { 2 } else { 4 },
+        max_sequences: options.max_sequences,
     };
-    let layout = budget.layout(config)?;
+    let CacheSize { layout, snapshots } = budget.sizes(config)?;
     info.num_blocks = layout.num_blocks as u32;
     info.weight_bytes = held;
     info.device = device.name().to_owned();
     let (max_sequences, vocab_size) = (options.max_sequences, config.vocab_size);
-    let shape = Shape { max_sequences, vocab_size, layers: config.layers };
-    Ok(Box::new(MlxRunner::new(device, model, kernels, layout, shape, held)?))
+    let shape = Shape {
+        max_sequences,
+        vocab_size,
+        layers: config.page_layers(),
+        recurrent_layers: config.recurrent_layers(),
+        snapshots: snapshots.unwrap_or(0) as usize,
+    };
+    Ok((Box::new(MlxRunner::new(device, model, kernels, layout, shape, held)?), snapshots))
 }
 
 /// Freed memory that MLX keeps for the next step on a CPU, in bytes.
@@ -124,7 +133,7 @@ fn run_on(
     max_context: usize,
     info: &mut ModelInfo,
     progress: Progress<'_>,
-) -> Result<Box<dyn Runner>> {
+) -> Result<(Box<dyn Runner>, Option<u32>)> {
     use super::mock::MockRunner;
 
     if !progress(0.5, "loading weights") {
@@ -138,14 +147,17 @@ fn run_on(
         cache_bytes: options.cache_bytes,
         available: MOCK_MEMORY,
         share: 1,
+        max_sequences: options.max_sequences,
     };
-    let layout = budget.layout(config)?;
+    let CacheSize { layout, snapshots } = budget.sizes(config)?;
     info.num_blocks = layout.num_blocks as u32;
     info.weight_bytes = checkpoint.manifest.stored_bytes;
     info.device = "mock".into();
-    let mock = mock_options(checkpoint)?;
+    let mut mock = mock_options(checkpoint)?;
+    mock.snapshots = mock.snapshots.or(snapshots);
+    let snapshots = mock.snapshots;
     let runner = MockRunner::new(mock, info.num_blocks, info.block_size, options.max_sequences)?;
-    Ok(Box::new(runner))
+    Ok((Box::new(runner), snapshots))
 }
 
 /// What the mock's device has left, in bytes.

@@ -12,7 +12,8 @@ use mlx_rs::transforms::async_eval;
 
 use super::{MemoryUse, Runner, Sampled};
 use crate::cache::pages::Pages;
-use crate::cache::{BlockId, PageLayout};
+use crate::cache::states::States;
+use crate::cache::{BlockId, PageLayout, SnapshotId};
 use crate::error::{Error, Result, Status};
 use crate::mlx::{self, Array, Device, Dtype};
 use crate::model::Model;
@@ -44,6 +45,10 @@ pub struct Shape {
     pub vocab_size: usize,
     /// Layers that have pages.
     pub layers: usize,
+    /// Layers that have recurrent states.
+    pub recurrent_layers: usize,
+    /// Snapshots of such states.
+    pub snapshots: usize,
 }
 
 /// A launched step.
@@ -77,6 +82,7 @@ impl MlxRunner {
     fn build(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<InFlight> {
         let (batch, hidden) = self.forward(step, params)?;
         let model = self.model.as_ref();
+
         let sampling = || step.rows.iter().filter(|row| row.samples);
         let ids = sampling().map(|row| row.id).collect();
         let Some(outputs) = &batch.outputs else { return Ok(InFlight { ids, result: hidden }) };
@@ -100,10 +106,14 @@ impl MlxRunner {
     fn forward(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<(Batch, Array)> {
         check(step, params, self.pages.layout(), self.shape)?;
         self.pages.copy_blocks(&step.copies)?;
+        self.pages.states_mut().restore(&step.restores)?;
         let model = self.model.as_ref();
         let batch = Batch::new(&step.rows, &step.copies, &self.pages, model, &self.kernels)?;
+        let batch = batch.keeping(&step.rows, &step.saves, &self.pages)?;
         let tokens = self.tokens(&step.rows, batch.rows)?;
+        self.pages.states_mut().begin(&batch.states);
         let hidden = model.forward(&tokens, &batch, &mut self.pages)?;
+        self.pages.states_mut().commit(&batch.states)?;
         Ok((batch, hidden))
     }
 
@@ -144,7 +154,8 @@ impl Runner for MlxRunner {
                 last.result.eval()?;
             }
             let changed = [&launched.result, &self.last];
-            async_eval(changed.into_iter().chain(self.pages.arrays()))?;
+            let states = self.pages.states().arrays();
+            async_eval(changed.into_iter().chain(self.pages.arrays()).chain(states))?;
             self.in_flight.push_back(launched);
             Ok(())
         })
@@ -216,18 +227,38 @@ impl Runner for MlxRunner {
         self.device.run(|| self.pages.write_block(block, pages))
     }
 
+    fn state_bytes(&self) -> usize {
+        self.pages.states().snapshot_bytes()
+    }
+
+    fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
+        self.device.run(|| self.pages.states().read_snapshot(snapshot))
+    }
+
+    fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
+        self.device.run(|| self.pages.states_mut().write_snapshot(snapshot, state))
+    }
+
     fn memory(&self) -> MemoryUse {
         let peak = mlx_rs::memory::peak_memory().unwrap_or(0) as u64;
-        MemoryUse { weights: self.weight_bytes, pages: self.pages.bytes(), peak }
+        let pages = self.pages.bytes() + self.pages.states().bytes();
+        MemoryUse { weights: self.weight_bytes, pages, peak }
     }
 }
 
 fn make_pages(layout: PageLayout, shape: Shape, model: &dyn Model, kernels: &Kernels) -> Result<Pages> {
-    match kernels {
+    let pages = match kernels {
         #[cfg(quire_host_op)]
-        Kernels::Host(_) => Pages::on_host(layout, shape.layers),
-        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu()),
-    }
+        Kernels::Host(_) => Pages::on_host(layout, shape.layers)?,
+        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu())?,
+    };
+    Ok(match model.state_shape() {
+        Some(state) => {
+            let layers = shape.recurrent_layers;
+            pages.with_states(States::new(layers, state, shape.max_sequences, shape.snapshots))
+        }
+        None => pages,
+    })
 }
 
 fn no_tokens(slots: usize) -> Result<Array> {

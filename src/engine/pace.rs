@@ -117,7 +117,7 @@ mod tests {
         if prompt > 0 {
             rows.push(row(RowInput::Tokens(vec![0; prompt])));
         }
-        Step { rows, copies: vec![] }
+        Step { rows, ..Step::default() }
     }
 
     /// Runs steps back to back, each launched before the one before is collected.

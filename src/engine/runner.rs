@@ -1,6 +1,6 @@
 //! The one seam between the engine and what computes: MLX, or the deterministic mock.
 
-use crate::cache::BlockId;
+use crate::cache::{BlockId, SnapshotId};
 use crate::error::{Error, Result, Status};
 use crate::sampling::SamplingParams;
 use crate::scheduler::{SequenceId, Step};
@@ -56,6 +56,21 @@ pub trait Runner {
     /// Fills a block's pages with what [`Runner::read_block`] gave. No step is in flight.
     fn write_block(&mut self, block: BlockId, pages: &[u8]) -> Result<()>;
 
+    /// Bytes of a snapshot of recurrent states; zero for a model without such.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+
+    /// A snapshot, as every launched step leaves it.
+    fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
+        Err(Error::internal(format!("there is no snapshot {snapshot}")))
+    }
+
+    /// Fills a snapshot with what [`Runner::read_state`] gave. No step is in flight.
+    fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
+        Err(Error::internal(format!("{} bytes for snapshot {snapshot}, which is not there", state.len())))
+    }
+
     /// Memory in use, for statistics.
     fn memory(&self) -> MemoryUse;
 }
@@ -65,7 +80,7 @@ pub trait Runner {
 pub struct MemoryUse {
     /// The model's weights, as held.
     pub weights: u64,
-    /// The page pool.
+    /// The page pool, and the recurrent states there are.
     pub pages: u64,
     /// The allocator's high-water mark since load.
     pub peak: u64,

@@ -1,7 +1,11 @@
 //! The CPU kernels as operations in MLX's graph.
 
+mod experts;
+
 use std::ops::Range;
 use std::sync::Arc;
+
+pub use experts::HostExperts;
 
 use super::cpu::{
     AttentionShape, PagedRow, Pages, Projected, QuantizedWeights, Threads, dequantize, paged_attention,

@@ -70,6 +70,11 @@ pub fn columns(x: &Array, n: i32) -> Result<Array> {
     Ok(x.try_index((.., ..n))?)
 }
 
+/// The columns of a matrix from column `from` on.
+pub fn last_columns(x: &Array, from: i32) -> Result<Array> {
+    Ok(x.try_index((.., from..))?)
+}
+
 /// One column of a matrix, as a matrix `[rows, 1]`.
 pub fn column(x: &Array, i: i32) -> Result<Array> {
     Ok(x.try_index((.., i..i + 1))?)

@@ -39,6 +39,35 @@ pub fn quantized_matmul(
     })
 }
 
+/// Rows `x` `[.., 1, columns]` times the transposes of those matrices of a packed stack `[n, rows, columns]` that
+/// `which` (unsigned 32-bit, each below `n`) names for each: `[.., 1, rows]`, of `x`'s type. The shape of `which`
+/// and that of `x` but for its last two dimensions are broadcast to each other. `sorted` promises that `which` never
+/// falls.
+///
+/// Errors: `DeviceError` if MLX refuses the shapes, types or mode.
+pub fn gather_qmm(
+    x: &Array,
+    weight: &Array,
+    scales: &Array,
+    biases: Option<&Array>,
+    packing: Packing,
+    which: &Array,
+    sorted: bool,
+) -> Result<Array> {
+    call("a product with a stack of quantized weights", |result, stream| {
+        let (group_size, bits) = (some(packing.group_size), some(packing.bits));
+        // SAFETY: as above.
+        unsafe {
+            let (x, w, scales) = (x.as_ptr(), weight.as_ptr(), scales.as_ptr());
+            let (biases, mode) = (handle(biases), packing.mode.as_ptr());
+            let (rows, which) = (handle(None), which.as_ptr());
+            mlx_sys::mlx_gather_qmm(
+                result, x, w, scales, biases, rows, which, true, group_size, bits, mode, sorted, stream,
+            )
+        }
+    })
+}
+
 /// Packed weights `[rows, columns]` as floats of this type.
 ///
 /// Errors: `DeviceError` if MLX refuses the shapes, types or mode.

@@ -1,7 +1,7 @@
 //! The families this library runs. A family is one file, which says so in a [`Family`].
 
 use super::tensors::Part;
-use super::{ModelConfig, llama, mistral, qwen2, qwen3};
+use super::{ModelConfig, llama, mistral, nemotron_h, qwen2, qwen3, qwen3_moe};
 use crate::error::{Error, Result};
 #[cfg(feature = "mlx")]
 use crate::mlx::{Array, Dtype};
@@ -13,10 +13,14 @@ pub enum Architecture {
     Llama,
     /// Mistral.
     Mistral,
+    /// Nemotron-H and Nemotron 3: Mamba-2, attention, feed-forward layers and experts mixed.
+    NemotronH,
     /// Qwen2 and Qwen2.5.
     Qwen2,
     /// Qwen3.
     Qwen3,
+    /// Qwen3's mixtures of experts.
+    Qwen3Moe,
 }
 
 /// What a family's file says of it.
@@ -37,15 +41,23 @@ pub(super) struct Family {
 
 impl Architecture {
     /// Every family, in the order of their names.
-    pub const ALL: [Architecture; 4] =
-        [Architecture::Llama, Architecture::Mistral, Architecture::Qwen2, Architecture::Qwen3];
+    pub const ALL: [Architecture; 6] = [
+        Architecture::Llama,
+        Architecture::Mistral,
+        Architecture::NemotronH,
+        Architecture::Qwen2,
+        Architecture::Qwen3,
+        Architecture::Qwen3Moe,
+    ];
 
     pub(super) fn family(self) -> &'static Family {
         match self {
             Architecture::Llama => &llama::FAMILY,
             Architecture::Mistral => &mistral::FAMILY,
+            Architecture::NemotronH => &nemotron_h::FAMILY,
             Architecture::Qwen2 => &qwen2::FAMILY,
             Architecture::Qwen3 => &qwen3::FAMILY,
+            Architecture::Qwen3Moe => &qwen3_moe::FAMILY,
         }
     }
 
@@ -104,4 +116,9 @@ pub trait Model {
 
     /// Whether its matrices are held as floats.
     fn is_dense(&self) -> bool;
+
+    /// What one sequence's state in a recurrent layer looks like, if it has such layers.
+    fn state_shape(&self) -> Option<crate::cache::states::StateShape> {
+        None
+    }
 }

@@ -5,13 +5,20 @@
 //! understand is an error that names the field, never a silent default; parsing reads no file and knows
 //! no MLX.
 
+mod hybrid;
 mod json;
+mod moe;
+mod nemotron;
 mod rope;
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
+pub use hybrid::{HybridConfig, HybridExperts, LayerKind, MambaConfig};
+pub use moe::{MoeConfig, Routing, Scoring};
 pub use rope::{RopeConfig, RopeScaling};
+
+pub(super) use json::without_python_numbers;
 
 use super::Architecture;
 use crate::error::{Error, Result};
@@ -54,11 +61,31 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
     pub eos_token_ids: Vec<u32>,
+    /// The expert layers, of a family that has them.
+    pub moe: Option<MoeConfig>,
     /// How linear layers and embeddings are quantized; `None` if they are not.
     pub quantization: Option<Quantization>,
+    /// What its layers are, if they are of several kinds.
+    pub hybrid: Option<HybridConfig>,
 }
 
 impl ModelConfig {
+    /// How many layers have pages.
+    pub fn page_layers(&self) -> usize {
+        self.hybrid.as_ref().map_or(self.layers, |hybrid| hybrid.count(LayerKind::Attention))
+    }
+
+    /// How many layers have recurrent states.
+    pub fn recurrent_layers(&self) -> usize {
+        self.hybrid.as_ref().map_or(0, |hybrid| hybrid.count(LayerKind::Mamba))
+    }
+
+    /// Bytes of one sequence's recurrent states; zero if there are none.
+    pub fn state_bytes(&self, element_bytes: usize) -> usize {
+        let layer = self.hybrid.as_ref().map_or(0, |hybrid| hybrid.mamba.state_bytes(element_bytes));
+        layer * self.recurrent_layers()
+    }
+
     /// Reads a `config.json` in the Hugging Face / MLX layout.
     ///
     /// Errors: `ModelInvalid` naming the field that is missing, of the wrong type or inconsistent;
@@ -120,6 +147,12 @@ impl ModelConfig {
             }
         }
         self.rope.validate(self.head_dim)?;
+        if let Some(hybrid) = &self.hybrid {
+            hybrid.validate(MAX_SIZE)?;
+        }
+        if let Some(moe) = &self.moe {
+            moe.validate(MAX_SIZE)?;
+        }
         Ok(self)
     }
 }

@@ -219,4 +219,4 @@ mod forward {
 }
 
 #[cfg(feature = "mlx")]
-pub(super) use forward::load;
+pub(super) use forward::{load, load_mlp, load_with};

@@ -22,6 +22,11 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
     let meta = gguf.metadata();
     let name = meta.str("general.architecture")?;
     let architecture = Architecture::from_model_type(name)?;
+    if architecture == Architecture::NemotronH {
+        return Err(Error::unsupported(format!(
+            "'general.architecture' is \"{name}\", which is read from safetensors only"
+        )));
+    }
     let key = |suffix: &str| format!("{name}.{suffix}");
     let size = |suffix: &str| meta.u64(&key(suffix)).map(to_size);
     let find = |suffix: &str| meta.find_u64(&key(suffix)).map(|n| n.map(to_size));
@@ -70,11 +75,13 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
         tie_word_embeddings: None,
         attention_bias: has(".attn_q.bias"),
         mlp_bias: has(".ffn_gate.bias"),
+        moe: None,
         max_position_embeddings: size("context_length")?,
         sliding_window: find("attention.sliding_window")?.filter(|&window| window > 0),
         bos_token_id: token(gguf, "bos_token_id")?,
         eos_token_ids: eos(gguf)?,
         quantization: quantization(gguf),
+        hybrid: None,
     }
     .validate()
 }

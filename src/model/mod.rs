@@ -20,9 +20,11 @@ pub mod layers;
 mod llama;
 pub mod locate;
 mod mistral;
+mod nemotron_h;
 mod options;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 pub mod tensors;
 #[cfg(feature = "mlx")]
 pub mod weights;
@@ -31,7 +33,10 @@ pub use arch::Architecture;
 #[cfg(feature = "mlx")]
 pub use arch::Model;
 pub use checkpoint::Checkpoint;
-pub use config::{ModelConfig, QuantMode, QuantParams, Quantization, RopeConfig, RopeScaling};
+pub use config::{
+    HybridConfig, HybridExperts, LayerKind, MambaConfig, ModelConfig, MoeConfig, QuantMode, QuantParams,
+    Quantization, RopeConfig, RopeScaling, Routing, Scoring,
+};
 pub use info::ModelInfo;
 pub use locate::{ModelFiles, locate};
 pub(crate) use options::aborted;

@@ -4,10 +4,14 @@
 //! the model needs is there with its shape and a usable type, and nothing is left over; an error names
 //! the file and the tensor.
 
+mod experts;
 mod safetensors;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+
+pub use experts::ExpertNames;
 
 use super::{ModelConfig, QuantMode, QuantParams};
 use crate::error::{Error, Result};
@@ -120,6 +124,12 @@ impl TensorIndex {
         self.tensors.contains_key(name)
     }
 
+    /// Whether the name of some tensor begins so.
+    fn has_under(&self, prefix: &str) -> bool {
+        let mut from = self.tensors.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
     fn file_name(&self, file: usize) -> String {
         self.files.get(file).map_or_else(|| "the checkpoint".into(), |path| path.display().to_string())
     }
@@ -145,12 +155,30 @@ pub enum Part {
         /// Whether it has a bias.
         bias: bool,
     },
+    /// One projection of all experts of a layer, each `[rows, columns]`, dense or quantized alike.
+    Experts {
+        /// What it is called.
+        names: ExpertNames,
+        /// How many experts.
+        experts: usize,
+        /// Output features.
+        rows: usize,
+        /// Input features.
+        columns: usize,
+    },
     /// A float vector of this (full) name and length.
     Vector {
         /// The tensor's name.
         name: String,
         /// Its length.
         len: usize,
+    },
+    /// A float tensor of this (full) name in one of several shapes: checkpoints differ in their order of axes.
+    Floats {
+        /// The tensor's name.
+        name: String,
+        /// The shapes it may have.
+        shapes: Vec<Vec<usize>>,
     },
 }
 
@@ -197,8 +225,14 @@ impl Manifest {
                     check.float(name, &[*len])?;
                     check.elements += *len as u64;
                 }
+                Part::Floats { name, shapes } => {
+                    let stored = index.get(name).and_then(|info| shapes.iter().find(|s| **s == info.shape));
+                    let shape = stored.unwrap_or(&shapes[0]);
+                    check.float(name, shape)?;
+                    check.elements += shape.iter().map(|&n| n as u64).product::<u64>();
+                }
                 Part::Matrix { module, rows, columns, bias } => {
-                    if let Some(params) = check.matrix(module, *rows, *columns)? {
+                    if let Some(params) = check.matrix(module, &[*rows], *columns)? {
                         quantized.insert(module.clone(), params);
                     }
                     check.elements += (*rows * *columns) as u64;
@@ -206,6 +240,12 @@ impl Manifest {
                         check.float(&format!("{module}.bias"), &[*rows])?;
                         check.elements += *rows as u64;
                     }
+                }
+                Part::Experts { names, experts, rows, columns } => {
+                    if let Some(params) = check.experts(names, *experts, *rows, *columns)? {
+                        quantized.insert(names.stacked.clone(), params);
+                    }
+                    check.elements += (*experts * *rows * *columns) as u64;
                 }
             }
         }
@@ -249,8 +289,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A matrix, dense or quantized; its quantization in the second case.
-    fn matrix(&mut self, module: &str, rows: usize, columns: usize) -> Result<Option<QuantParams>> {
+    /// A matrix, or a stack of them if there are several dimensions of rows, dense or quantized; its
+    /// quantization in the second case.
+    fn matrix(&mut self, module: &str, rows: &[usize], columns: usize) -> Result<Option<QuantParams>> {
         let weight = format!("{module}.weight");
         let scales = format!("{module}.scales");
         let quantization = self.config.quantization.as_ref();
@@ -267,8 +308,9 @@ impl Check<'_> {
             },
             None => None,
         };
+        let shape = |columns: usize| [rows, &[columns]].concat();
         let Some(params) = params else {
-            self.float(&weight, &[rows, columns])?;
+            self.float(&weight, &shape(columns))?;
             return Ok(None);
         };
         let QuantParams { group_size, bits, mode } = params;
@@ -277,12 +319,12 @@ impl Check<'_> {
                 format!("'{weight}' has rows of {columns}, which groups of {group_size} do not divide");
             return Err(self.index.error(0, message));
         }
-        let info = self.tensor(&weight, &[rows, columns * bits / 32])?;
+        let info = self.tensor(&weight, &shape(columns * bits / 32))?;
         if info.element != ElementType::U32 {
             let message = format!("tensor '{weight}' has type {:?}, want U32 (packed)", info.element);
             return Err(self.index.error(info.file, message));
         }
-        let groups = [rows, columns / group_size];
+        let groups = shape(columns / group_size);
         if mode == QuantMode::Affine {
             self.float(&scales, &groups)?;
             self.float(&format!("{module}.biases"), &groups)?;
@@ -319,7 +361,10 @@ impl Check<'_> {
     fn no_leftovers(&self, tied: bool) -> Result<()> {
         for (name, info) in &self.index.tensors {
             // Old checkpoints store what follows from `rope_theta`, and some store a tied output twice.
-            let harmless = name.ends_with(".rotary_emb.inv_freq") || (tied && name.starts_with("lm_head."));
+            // Layers that predict further tokens (Nemotron's `mtp`) are not run.
+            let harmless = name.ends_with(".rotary_emb.inv_freq")
+                || (tied && name.starts_with("lm_head."))
+                || (self.config.hybrid.is_some() && name.starts_with("mtp."));
             if !harmless && !self.seen.contains(name) {
                 let message =
                     format!("tensor '{name}' is not part of this {} model", self.config.architecture.name());

@@ -4,6 +4,8 @@
 //! that changed since it was checked is an error, never garbage weights; progress is reported after every
 //! module and can stop the load.
 
+mod experts;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -137,6 +139,13 @@ impl<'a> Weights<'a> {
         Ok(array)
     }
 
+    /// A tensor of floats as stored, in float32.
+    pub fn float32(&mut self, name: &str) -> Result<Array> {
+        let array = self.tensor(name)?.as_dtype(Dtype::Float32)?;
+        self.keep([&array])?;
+        Ok(array)
+    }
+
     /// A vector's values, if the checkpoint has it.
     pub fn values(&mut self, name: &str) -> Result<Option<Vec<f32>>> {
         if !self.checkpoint.manifest.index.has(name) {
@@ -210,6 +219,17 @@ impl<'a> Weights<'a> {
             }
         };
         let params = self.checkpoint.manifest.quantized.get(module).copied();
+        self.as_held(weight, scales, biases, params)
+    }
+
+    /// What a checkpoint stores as it will be held; not evaluated.
+    fn as_held(
+        &self,
+        weight: Array,
+        scales: Option<Array>,
+        biases: Option<Array>,
+        params: Option<QuantParams>,
+    ) -> Result<Matrix> {
         let (Some(scales), Some(params)) = (scales, params) else {
             let keep_small = self.floats == Floats::AsStored && self.dtype == Dtype::Float32;
             // A 16-bit matrix stays one where 32 bits would not fit.
@@ -244,14 +264,7 @@ impl<'a> Weights<'a> {
 
     /// An error that names the file and the tensor if one of these elements is no number.
     fn check_finite(&self, name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<()> {
-        let (module, leaf) = name.rsplit_once('.').unwrap_or((name, ""));
-        let mode = || self.checkpoint.manifest.quantized.get(module).map(|params| params.mode);
-        let numbers = match (&info.element, leaf) {
-            (ElementType::U32, "weight") if mode() == Some(QuantMode::Mxfp8) => Some(Numbers::E4m3),
-            (ElementType::U8, "scales") if mode() == Some(QuantMode::Nvfp4) => Some(Numbers::E4m3),
-            (ElementType::U8, "scales") => Some(Numbers::E8m0),
-            (element, _) => Numbers::of(element),
-        };
+        let numbers = self.numbers(name, &info.element);
         self.none_bad(name, info, numbers.and_then(|numbers| numbers.first_bad(bytes)))
     }
 
@@ -262,6 +275,18 @@ impl<'a> Weights<'a> {
                 let message = format!("tensor '{name}': number {i} is NaN or infinite");
                 Err(self.checkpoint.manifest.index.error(info.file, message))
             }
+        }
+    }
+
+    /// How a tensor's elements would say that they are no number.
+    fn numbers(&self, name: &str, element: &ElementType) -> Option<Numbers> {
+        let (module, leaf) = name.rsplit_once('.').unwrap_or((name, ""));
+        let mode = || self.checkpoint.manifest.quantized.get(module).map(|params| params.mode);
+        match (element, leaf) {
+            (ElementType::U32, "weight") if mode() == Some(QuantMode::Mxfp8) => Some(Numbers::E4m3),
+            (ElementType::U8, "scales") if mode() == Some(QuantMode::Nvfp4) => Some(Numbers::E4m3),
+            (ElementType::U8, "scales") => Some(Numbers::E8m0),
+            (element, _) => Numbers::of(element),
         }
     }
 

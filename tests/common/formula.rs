@@ -59,6 +59,12 @@ impl Reference {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// The same model with its experts one by one, as `listed` of `cases.py` has them.
+    pub fn with_listed_experts(mut self) -> Reference {
+        self.tensors = self.tensors.iter().flat_map(Tensor::listed).collect();
+        self
+    }
+
     /// Writes the model into a temporary directory.
     pub fn write(&self) -> ModelDir {
         let dir = ModelDir(tempfile::tempdir().unwrap());
@@ -115,6 +121,21 @@ fn safetensors(tensors: &[&Tensor]) -> Vec<u8> {
 }
 
 impl Tensor {
+    /// What stands in its place where experts are one by one.
+    fn listed(&self) -> Vec<Tensor> {
+        let Some((before, after)) = self.name.split_once(".switch_mlp.") else { return vec![self.clone()] };
+        let (experts, shape) = (self.shape[0], self.shape[1..].to_vec());
+        let each = shape.iter().product::<usize>();
+        let one = |n: usize| Tensor {
+            name: format!("{before}.experts.{n}.{after}"),
+            shape: shape.clone(),
+            seed: Some(self.seed.clone().unwrap_or_else(|| self.name.clone())),
+            start: (n * each) as u32,
+            ..self.clone()
+        };
+        (0..experts).map(one).collect()
+    }
+
     /// Its elements as a file stores them.
     pub fn bytes(&self) -> Vec<u8> {
         let count: usize = self.shape.iter().product();

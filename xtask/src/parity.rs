@@ -8,9 +8,11 @@ use crate::{Result, sh};
 /// Runs the comparison: Python first, then the tests that read the same files.
 pub fn run() -> Result {
     let python = python()?;
-    sh::step("mlx-lm against tests/parity/models");
-    let script = sh::root().join("tests/parity/reference.py");
-    sh::run(Command::new(python).arg("-B").arg(script).arg("--check"))?;
+    for (script, what) in [("reference.py", "models"), ("routing.py", "routing.json")] {
+        sh::step(format!("mlx-lm against tests/parity/{what}"));
+        let script = sh::root().join("tests/parity").join(script);
+        sh::run(Command::new(&python).arg("-B").arg(script).arg("--check"))?;
+    }
     sh::step("the library against tests/parity/models");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     sh::run(Command::new(cargo).current_dir(sh::root()).args(["test", "--locked", "--test", "models"]))

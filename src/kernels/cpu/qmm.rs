@@ -31,9 +31,9 @@ pub struct QuantizedWeights<'a> {
 /// Columns handled at a time: the smallest group.
 const SPAN: usize = 32;
 /// Most rows of `x` handled together, so that a weight is unpacked once for all of them.
-const TILE: usize = 8;
+pub(super) const TILE: usize = 8;
 /// Rows of `W` that meet a tile before the next tile: they stay in the nearest cache.
-const BLOCK: usize = 16;
+pub(super) const BLOCK: usize = 16;
 
 impl QuantizedWeights<'_> {
     /// Whether these kernels know such weights.
@@ -41,7 +41,7 @@ impl QuantizedWeights<'_> {
         matches!(bits, 4 | 8) && matches!(group, 32 | 64 | 128)
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         assert!(Self::is_supported(self.bits, self.group));
         assert_eq!(self.columns % self.group, 0);
         assert_eq!(self.weight.len(), self.rows * self.columns * self.bits / 32);
@@ -63,7 +63,7 @@ struct Span([f32; SPAN]);
 ///
 /// In tiles of rows; in a tile, all rows' first spans come first, so that a tile is read from one end to the
 /// other.
-struct Prepared {
+pub(super) struct Prepared {
     /// Each tile's first row, and its number of rows.
     tiles: Vec<(usize, usize)>,
     /// As `x`; for 4 bits each span holds its even columns, then its odd ones, as the nibbles come out.
@@ -72,33 +72,52 @@ struct Prepared {
     sums: Vec<[f32; LANES]>,
 }
 
-fn prepare(x: &[f32], w: &QuantizedWeights<'_>) -> Prepared {
-    let rows = x.len() / w.columns;
+/// Lays out `x` for `w`. No tile reaches across two of `runs`, which follow each other and cover all rows.
+pub(super) fn prepare(
+    x: &[f32],
+    w: &QuantizedWeights<'_>,
+    runs: impl IntoIterator<Item = std::ops::Range<usize>>,
+) -> Prepared {
     let vectors = (w.columns / w.group).div_ceil(LANES);
     let mut prepared = Prepared {
         tiles: Vec::new(),
         x: Vec::with_capacity(x.len() / SPAN),
-        sums: vec![[0.0; LANES]; rows * vectors],
+        sums: Vec::with_capacity(x.len() / w.columns * vectors),
     };
-    let mut first = 0;
-    while first < rows {
-        let count = tile_rows(rows - first);
-        prepared.tiles.push((first, count));
-        let x = &x[first * w.columns..][..count * w.columns];
-        let spans = x.as_chunks::<SPAN>().0;
-        let a_row = w.columns / SPAN;
-        for s in 0..a_row {
-            prepared.x.extend((0..count).map(|m| in_order(&spans[m * a_row + s], w.bits)));
+    for run in runs {
+        let mut first = run.start;
+        while first < run.end {
+            let count = tile_rows(run.end - first);
+            prepared.push(&x[first * w.columns..][..count * w.columns], first, w);
+            first += count;
         }
-        let sums = &mut prepared.sums[first * vectors..][..count * vectors];
-        for (m, x) in x.chunks_exact(w.columns).enumerate() {
-            for (g, group) in x.chunks_exact(w.group).enumerate() {
-                sums[g / LANES * count + m][g % LANES] = group.iter().sum();
-            }
-        }
-        first += count;
     }
     prepared
+}
+
+impl Prepared {
+    /// The tiles of these rows, which begin where a tile does and end where one does.
+    pub fn tiles(&self, rows: std::ops::Range<usize>) -> &[(usize, usize)] {
+        let before = |row: usize| self.tiles.partition_point(|&(first, _)| first < row);
+        &self.tiles[before(rows.start)..before(rows.end)]
+    }
+
+    /// One more tile: rows `x`, of which `first` is the first.
+    fn push(&mut self, x: &[f32], first: usize, w: &QuantizedWeights<'_>) {
+        let (count, a_row) = (x.len() / w.columns, w.columns / SPAN);
+        let spans = x.as_chunks::<SPAN>().0;
+        for s in 0..a_row {
+            self.x.extend((0..count).map(|m| in_order(&spans[m * a_row + s], w.bits)));
+        }
+        let place = self.sums.len();
+        self.sums.resize(place + (w.columns / w.group).div_ceil(LANES) * count, [0.0; LANES]);
+        for (m, x) in x.chunks_exact(w.columns).enumerate() {
+            for (g, group) in x.chunks_exact(w.group).enumerate() {
+                self.sums[place + g / LANES * count + m][g % LANES] = group.iter().sum();
+            }
+        }
+        self.tiles.push((first, count));
+    }
 }
 
 /// A span's columns as weights of so many bits come out.
@@ -128,7 +147,7 @@ pub fn quantized_matmul(
     assert_eq!(x.len() / w.columns, out.len() / w.rows);
     assert!(x.len().is_multiple_of(w.columns) && out.len().is_multiple_of(w.rows));
     assert!(add.is_none_or(|add| add.len() == out.len()));
-    let prepared = prepare(x, w);
+    let prepared = prepare(x, w, std::iter::once(0..x.len() / w.columns));
     let out = Scattered::new(out);
     // Some 16 thousand weights are worth waking a thread for.
     threads.ranges(w.rows, (16 * 1024 / w.columns).max(1), |range| {
@@ -166,7 +185,7 @@ unsafe fn columns(
 }
 
 /// `out[r][i] = x[first + i] . W[n + r]`, for `count` rows of `x` and as many of `W` as `out` has room for.
-fn row_products(
+pub(super) fn row_products(
     prepared: &Prepared,
     w: &QuantizedWeights<'_>,
     n: usize,

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::nemotron;
 use super::rope::yarn_magnitude;
-use super::{ModelConfig, QuantMode, QuantParams, Quantization, RopeConfig, RopeScaling};
+use super::{ModelConfig, MoeConfig, QuantMode, QuantParams, Quantization, RopeConfig, RopeScaling};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 
 /// Parses and checks the whole file.
 pub(super) fn parse(text: &str) -> Result<ModelConfig> {
-    let root: Value = serde_json::from_str(text).map_err(|e| Error::model(format!("malformed JSON: {e}")))?;
+    let text = without_python_numbers(text);
+    let root: Value =
+        serde_json::from_str(&text).map_err(|e| Error::model(format!("malformed JSON: {e}")))?;
     let Value::Object(root) = root else {
         return Err(Error::model("the top level is not an object"));
     };
@@ -24,7 +27,11 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
     for name in family.required {
         require(&fields, name)?;
     }
-    refuse_what_we_do_not_run(&fields)?;
+    let hybrid = match architecture {
+        Architecture::NemotronH => Some(nemotron::hybrid(&fields)?),
+        _ => None,
+    };
+    refuse_what_we_do_not_run(&fields, hybrid.is_some())?;
 
     let hidden_size: usize = fields.required("hidden_size")?;
     let heads: usize = fields.required("num_attention_heads")?;
@@ -42,14 +49,24 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
     ModelConfig {
         architecture,
         hidden_size,
-        layers: fields.required("num_hidden_layers")?,
+        layers: match &hybrid {
+            Some(hybrid) => hybrid.kinds.len(),
+            None => fields.required("num_hidden_layers")?,
+        },
         heads,
         kv_heads: fields.optional("num_key_value_heads")?.unwrap_or(heads),
         head_dim,
         intermediate_size: fields.required("intermediate_size")?,
         vocab_size: fields.required("vocab_size")?,
-        rms_norm_eps: fields.required("rms_norm_eps")?,
-        rope: rope(&fields)?,
+        rms_norm_eps: fields.required(match hybrid {
+            Some(_) => "layer_norm_epsilon",
+            None => "rms_norm_eps",
+        })?,
+        // Where layers carry a state, attention does without positions.
+        rope: match hybrid {
+            Some(_) => RopeConfig { theta: 10_000.0, scaling: RopeScaling::None },
+            None => rope(&fields)?,
+        },
         // MLX's and Hugging Face's loaders disagree on the default, so the checkpoint decides.
         tie_word_embeddings: fields.optional("tie_word_embeddings")?,
         attention_bias: fields.optional("attention_bias")?.unwrap_or(false),
@@ -58,7 +75,12 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
         sliding_window: sliding_window(&fields, family.always_windowed)?,
         bos_token_id: ids(&fields, "bos_token_id")?.first().copied(),
         eos_token_ids: ids(&fields, "eos_token_id")?,
+        moe: match architecture {
+            Architecture::Qwen3Moe => Some(MoeConfig::from_fields(&fields)?),
+            _ => None,
+        },
         quantization: quantization(&fields)?,
+        hybrid,
     }
     .validate()
 }
@@ -72,12 +94,37 @@ fn require(fields: &Fields, name: &str) -> Result<()> {
     fields.required::<Value>(name).map(drop)
 }
 
+/// The text with the numbers that Python writes and JSON does not have (`Infinity`, `-Infinity`, `NaN`)
+/// replaced by `null`; published configurations have them.
+pub(in crate::model) fn without_python_numbers(text: &str) -> std::borrow::Cow<'_, str> {
+    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !WORDS[1..].iter().any(|word| text.contains(word)) {
+        return text.into();
+    }
+    let (mut out, mut rest, mut quoted) = (String::with_capacity(text.len()), text, false);
+    while let Some(next) = rest.chars().next() {
+        let word = WORDS.into_iter().find(|word| !quoted && rest.starts_with(word));
+        let taken = match (word, next) {
+            (Some(word), _) => word.len(),
+            (None, '\\') => rest.chars().take(2).map(char::len_utf8).sum(),
+            _ => next.len_utf8(),
+        };
+        quoted ^= next == '"';
+        out.push_str(if word.is_some() { "null" } else { &rest[..taken] });
+        rest = &rest[taken..];
+    }
+    out.into()
+}
+
 /// Fields that would change the forward pass in ways this library does not follow.
-fn refuse_what_we_do_not_run(fields: &Fields) -> Result<()> {
+fn refuse_what_we_do_not_run(fields: &Fields, is_hybrid: bool) -> Result<()> {
     if let Some(act) = fields.optional::<String>("hidden_act")?
         && act != "silu"
     {
         return Err(Error::unsupported(format!("'hidden_act' is \"{act}\", want \"silu\"")));
+    }
+    if is_hybrid {
+        return Ok(());
     }
     if fields.optional::<bool>("rope_traditional")?.unwrap_or(false) {
         return Err(Error::unsupported("'rope_traditional' is true; only rotated halves are supported"));
@@ -243,7 +290,7 @@ fn ids(fields: &Fields, name: &str) -> Result<Vec<u32>> {
 }
 
 /// An object of the file, with the path to it for messages.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
     prefix: &'a str,
 }
@@ -255,19 +302,24 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's value; an error that names it if it is missing or of another type.
-    fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+    pub fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         self.optional(name)?
             .ok_or_else(|| Error::model(format!("required field '{}' is missing", self.path(name))))
     }
 
     /// The field's value; `None` where it is absent or null.
-    fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+    pub fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         match self.map.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => T::deserialize(value)
                 .map(Some)
                 .map_err(|e| Error::model(format!("field '{}': {e}", self.path(name)))),
         }
+    }
+
+    /// Whether the field is there, and not null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// The field as an object; `None` where it is absent or null.
@@ -371,7 +423,15 @@ mod tests {
     fn each_family_asks_for_what_it_has_no_default_for() {
         for family in Architecture::ALL {
             let name = family.name();
-            let whole = json!({"model_type": name, "head_dim": 16, "max_position_embeddings": 512});
+            let mut whole = json!({"model_type": name, "head_dim": 16, "max_position_embeddings": 512,
+                "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": true});
+            if family == Architecture::NemotronH {
+                let own = json!({"hybrid_override_pattern": "M*", "layer_norm_epsilon": 1e-5,
+                    "mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 2,
+                    "conv_kernel": 4, "mamba_proj_bias": false, "use_conv_bias": true,
+                    "attention_bias": false, "mlp_bias": false});
+                whole.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+            }
             assert_eq!(with(whole.clone()).unwrap().architecture, family);
             for field in family.family().required {
                 let mut config = whole.clone();

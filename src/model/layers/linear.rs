@@ -10,7 +10,7 @@ use super::Kernels;
 #[cfg(quire_host_op)]
 use crate::kernels::host::{HostKernels, HostMatrix};
 
-/// A weight matrix `[rows, columns]`.
+/// A weight matrix `[rows, columns]`, or a stack of them, `[experts, rows, columns]`.
 #[derive(Clone)]
 pub enum Matrix {
     /// Floats, and a view of them transposed.
@@ -37,9 +37,9 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// From floats `[rows, columns]`.
+    /// From floats.
     pub fn dense(weight: Array) -> Result<Matrix> {
-        let transposed = weight.transpose_axes(&[1, 0])?;
+        let transposed = weight.swap_axes(-1, -2)?;
         Ok(Matrix::Dense { weight, transposed })
     }
 
@@ -94,6 +94,33 @@ impl Matrix {
             Matrix::Dense { transposed, .. } => ops::addmm(c, x, transposed, None, None)?,
             Matrix::Quantized { .. } => ops::add(self.multiply(x)?, c)?,
         })
+    }
+
+    /// Of a stack: rows `[.., 1, columns]` times the transposes of the matrices that `experts`, of their
+    /// leading shape or one it broadcasts to, names: `[.., 1, rows]`. `sorted`: `experts` never falls.
+    pub fn gather(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+        Ok(match self {
+            Matrix::Dense { transposed, .. } => ops::gather_mm(x, transposed, None, experts, sorted)?,
+            Matrix::Quantized { weight, scales, biases, params, .. } => {
+                let biases = biases.as_ref();
+                mlx::gather_qmm(x, weight, scales, biases, packing(*params), experts, sorted)?
+            }
+        })
+    }
+
+    /// The matrix, or a stack as one matrix with all rows below each other, as our own CPU kernels want it;
+    /// `None` if they do not take it. Evaluates it.
+    #[cfg(quire_host_op)]
+    pub(super) fn on_host(&self, kernels: &Kernels) -> Result<Option<HostMatrix>> {
+        let Matrix::Quantized { weight, scales, biases: Some(biases), params, .. } = self else {
+            return Ok(None);
+        };
+        if !kernels.take(*params) {
+            return Ok(None);
+        }
+        let below = |part: &Array| part.reshape(&[-1, part.dim(-1)]);
+        let (weight, scales, biases) = (below(weight)?, below(scales)?, below(biases)?);
+        HostMatrix::new(&weight, &scales, &biases, params.bits, params.group_size).map(Some)
     }
 
     /// Rows `indices` `[n]`, as floats `[n, columns]` of this type.

@@ -14,6 +14,8 @@ pub struct Rope {
     periods: Array,
     magnitude: f64,
     shape: Heads,
+    /// Whether positions turn anything at all: some models do without.
+    turns: bool,
     /// Whether MLX's kernel does it (GPU), or tables made once a step (CPU, where that kernel is a
     /// dozen operations).
     fused: bool,
@@ -39,6 +41,8 @@ pub enum Angles {
         /// For its counterpart in the other half.
         other: Array,
     },
+    /// Nothing turns.
+    Absent,
 }
 
 impl Rope {
@@ -52,8 +56,16 @@ impl Rope {
             magnitude: rope.magnitude(),
             shape: Heads { queries: config.heads, keys: config.kv_heads, dim: config.head_dim },
             inverse_frequencies,
+            turns: true,
             fused: kernels.on_gpu(),
         }
+    }
+
+    /// For a model whose attention has no positions.
+    pub fn absent(config: &ModelConfig, kernels: &Kernels) -> Rope {
+        let still = vec![0.0; config.head_dim / 2];
+        let own = Rope::new(config, None, kernels);
+        Rope { inverse_frequencies: still, magnitude: 1.0, turns: false, ..own }
     }
 
     /// Cosines and sines of the rotation at these positions, each `[positions, head_dim / 2]`.
@@ -71,6 +83,9 @@ impl Rope {
 
     /// The angles of rows at these positions.
     pub fn angles(&self, positions: &[u32]) -> Angles {
+        if !self.turns {
+            return Angles::Absent;
+        }
         if self.fused {
             let positions: Vec<i32> = positions.iter().map(|&p| p as i32).collect();
             return Angles::Positions(Array::from_slice(&positions, &[positions.len() as i32]));
@@ -104,7 +119,8 @@ impl Rope {
     }
 
     /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, normalized first if there are
-    /// `norms`; values stay. With factors the queries also get the attention's scale; with positions they do not.
+    /// `norms`; values stay. With factors, or where nothing turns on a CPU, the queries also get the attention's
+    /// scale; else they do not.
     ///
     /// Returns queries `[rows, queries, dim]` and keys with values `[rows, 2 keys, dim]`.
     pub fn rotate(
@@ -117,27 +133,29 @@ impl Rope {
         let Heads { queries, keys, dim } = self.shape;
         let (heads, dim, queries, keys) =
             ((queries + 2 * keys) as i32, dim as i32, queries as i32, keys as i32);
-        let normed = |x: Array| match norms {
-            Some(norms) => norms.forward(&x),
-            None => Ok(x),
-        };
+        let x = qkv.reshape(&[-1, heads, 1, dim])?;
         match angles {
             Angles::Factors { own, other } => {
-                let mut x = qkv.reshape(&[-1, heads, 1, dim])?;
-                if norms.is_some() {
-                    let (turned, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
-                    x = ops::concatenate(&[normed(turned)?, values], 1)?;
-                }
-                let x = x.reshape(&[-1, heads, 2, dim / 2])?;
+                let x = self.normalize(x, norms)?.reshape(&[-1, heads, 2, dim / 2])?;
                 let swapped = x.flip(mlx_rs::Axes::Axis(2))?;
                 let turned = ops::add(ops::multiply(&x, own)?, ops::multiply(swapped, other)?)?;
                 let parts = turned.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
                 super::pair(parts)
             }
+            Angles::Absent => {
+                let x = self.normalize(x, norms)?.reshape(&[-1, heads, dim])?;
+                let (q, kv) = super::pair(x.split_at_indices(&[queries], 1)?)?;
+                if self.fused {
+                    return Ok((q, kv));
+                }
+                let scale = Array::from_f32((dim as f32).powf(-0.5)).as_dtype(dtype)?;
+                Ok((ops::multiply(q, scale)?, kv))
+            }
             Angles::Positions(positions) => {
-                let x = qkv.reshape(&[-1, heads, 1, dim])?;
-                let (rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
-                let rotated = normed(rotated)?;
+                let (mut rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
+                if let Some(norms) = norms {
+                    rotated = norms.forward(&rotated)?;
+                }
                 let mut rotated =
                     mlx_rs::fast::rope_dynamic(rotated, dim, false, None, 1.0, positions, &self.periods)?;
                 if self.magnitude != 1.0 {
@@ -149,5 +167,13 @@ impl Rope {
                 Ok((q.reshape(&[-1, queries, dim])?, kv.reshape(&[-1, 2 * keys, dim])?))
             }
         }
+    }
+
+    /// Normalizes the queries and keys of `x` `[rows, queries + 2 keys, 1, dim]`, if there are `norms`.
+    fn normalize(&self, x: Array, norms: Option<&HeadNorms>) -> Result<Array> {
+        let Some(norms) = norms else { return Ok(x) };
+        let turned = (self.shape.queries + self.shape.keys) as i32;
+        let (heads, values) = super::pair(x.split_at_indices(&[turned], 1)?)?;
+        Ok(ops::concatenate(&[norms.forward(&heads)?, values], 1)?)
     }
 }

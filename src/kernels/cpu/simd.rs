@@ -131,8 +131,8 @@ impl Vector for Portable {
     }
     #[inline(always)]
     fn store_half(self, to: &mut [u16; LANES]) {
-        for i in 0..LANES {
-            to[i] = half::from_f32(self.0[i]);
+        for (to, number) in to.iter_mut().zip(self.0) {
+            *to = half::from_f32(number);
         }
     }
     #[inline(always)]

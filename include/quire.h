@@ -351,6 +351,14 @@ quire_status quire_engine_release(quire_engine *engine,
 
 /* Requests ------------------------------------------------------------------------------------------ */
 
+// A piece of text that goes in: UTF-8, no NUL needed.
+typedef struct quire_string {
+    // The bytes; may be NULL if len is 0.
+    const char *bytes;
+    // Their number.
+    size_t len;
+} quire_string;
+
 // One request. Fill with quire_request_options_init, then set a prompt (text or tokens, not both) and
 // what else you like. Everything is copied during quire_engine_submit.
 typedef struct quire_request_options {
@@ -397,6 +405,12 @@ typedef struct quire_request_options {
     size_t cache_salt_len;
     // Comes back in each of the request's events. The library never looks at it. Default NULL.
     void *tag;
+    // Texts that end the answer, wherever token boundaries lie: at most 64, of 1 to 1024 bytes each. A stop
+    // string is never part of the answer, nor is any piece of it; text that may become one is held back until
+    // it is certain. Needs a model with a tokenizer. Special tokens count as their text ("<|im_end|>").
+    const quire_string *stop_strings;
+    // Number of stop strings.
+    size_t stop_string_count;
 } quire_request_options;
 
 // Fills options with defaults. struct_size is sizeof(quire_request_options) as your compiler sees it.
@@ -464,6 +478,9 @@ typedef int32_t quire_finish_reason;
 // max_tokens tokens were generated.
 #define QUIRE_FINISH_LENGTH 3
 
+// One of the request's stop strings came.
+#define QUIRE_FINISH_STOP_STRING 4
+
 // One event of one request. Every accepted request has any number of deltas and then exactly one terminal
 // event, when its pages are already free.
 //
@@ -485,7 +502,8 @@ typedef struct quire_event {
     const char *text;
     // Length of text in bytes.
     size_t text_len;
-    // A delta's token ids. The token that ended an answer is not among them.
+    // A delta's token ids. The token that ended an answer is not among them, nor is one with a part in
+    // the stop string that did.
     const uint32_t *tokens;
     // Number of tokens.
     size_t token_count;
@@ -508,6 +526,9 @@ typedef struct quire_event {
     uint64_t first_token_ns;
     // Nanoseconds from submit until its end.
     uint64_t total_ns;
+    // The index of the stop string that ended the answer, where finish_reason is
+    // QUIRE_FINISH_STOP_STRING; else 0.
+    uint32_t stop_string;
 } quire_event;
 
 // Takes the next event if there is one. *event becomes the event, to be freed with quire_event_free,

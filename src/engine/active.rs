@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use super::event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
 use super::options::RequestOptions;
+use super::output::Output;
 use super::shared::Submission;
 use crate::error::Error;
 use crate::sampling::SamplingParams;
-use crate::text::{Detokenizer, Tokenizer};
+use crate::text::Tokenizer;
 
 /// A request that has been accepted and has not ended.
 pub(super) struct Active {
     id: RequestId,
     options: RequestOptions,
-    /// `None` for a model without a tokenizer.
-    detokenizer: Option<Detokenizer>,
+    output: Output,
     submitted: Instant,
     started: Option<Instant>,
     first_token: Option<Instant>,
@@ -28,7 +28,7 @@ impl Active {
         Active {
             id: submission.id,
             options: submission.options.clone(),
-            detokenizer: tokenizer.map(|tokenizer| Detokenizer::new(tokenizer, false)),
+            output: Output::new(tokenizer, submission.stops.as_ref()),
             submitted: submission.submitted,
             started: None,
             first_token: None,
@@ -62,18 +62,12 @@ impl Active {
             None
         };
         let mut delta = Delta::default();
-        if end.is_none() {
-            delta.tokens.push(token);
-            if let Some(detokenizer) = &mut self.detokenizer {
-                detokenizer.push(token, &mut delta.text);
-            }
-        }
+        let mut stop = if end.is_none() { self.output.push(token, &mut delta) } else { None };
         let end = end.or((self.generated_tokens >= self.options.max_tokens).then_some(FinishReason::Length));
-        if end.is_some()
-            && let Some(detokenizer) = &mut self.detokenizer
-        {
-            detokenizer.finish(&mut delta.text);
+        if stop.is_none() && end.is_some() {
+            stop = self.output.finish(&mut delta);
         }
+        let end = stop.map(FinishReason::StopString).or(end);
         let empty = delta.text.is_empty() && delta.tokens.is_empty();
         ((!empty).then_some(delta), end)
     }

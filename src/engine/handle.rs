@@ -16,7 +16,7 @@ use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
 use crate::error::{Error, Result, Status};
 use crate::model::ModelInfo;
-use crate::text::Tokenizer;
+use crate::text::{StopStrings, Tokenizer};
 
 /// A model, its cache, and the thread that runs it.
 ///
@@ -54,6 +54,10 @@ impl Engine {
             return Err(Error::argument("max_tokens is 0, want at least 1"));
         }
         self.check_tokens(&options.stop_tokens, "stop_tokens")?;
+        let stops = StopStrings::new(&options.stop_strings)?;
+        if stops.is_some() {
+            self.tokenizer_for_text()?;
+        }
         let prompt = match std::mem::replace(&mut options.prompt, Prompt::Tokens(Vec::new())) {
             Prompt::Tokens(tokens) => {
                 self.check_tokens(&tokens, "prompt_tokens")?;
@@ -68,7 +72,7 @@ impl Engine {
         let submitted = Instant::now();
         let tag = options.tag;
         self.shared.registry.accept(tag, |id| {
-            self.send(Command::Submit(Box::new(Submission { id, prompt, options, submitted })));
+            self.send(Command::Submit(Box::new(Submission { id, prompt, options, stops, submitted })));
         })
     }
 

@@ -104,6 +104,11 @@ pub struct RequestOptions {
     pub sampling: SamplingParams,
     /// Tokens that end the answer besides the model's own.
     pub stop_tokens: Vec<u32>,
+    /// Texts that end the answer; never part of it. At most [`MAX_STOP_STRINGS`], of 1 to [`MAX_STOP_BYTES`] bytes.
+    ///
+    /// [`MAX_STOP_STRINGS`]: crate::text::MAX_STOP_STRINGS
+    /// [`MAX_STOP_BYTES`]: crate::text::MAX_STOP_BYTES
+    pub stop_strings: Vec<String>,
     /// Whether to go on past the model's end-of-sequence tokens.
     pub ignore_eos: bool,
     /// Higher first.
@@ -124,6 +129,7 @@ impl RequestOptions {
             max_tokens: DEFAULT_MAX_TOKENS,
             sampling: SamplingParams::default(),
             stop_tokens: Vec::new(),
+            stop_strings: Vec::new(),
             ignore_eos: false,
             priority: 0,
             timeout: None,

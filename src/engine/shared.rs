@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::statistics::Statistics;
 use crate::error::{Error, Result};
 use crate::model::ModelInfo;
-use crate::text::Tokenizer;
+use crate::text::{StopStrings, Tokenizer};
 
 /// A message to the engine's thread.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) struct Submission {
     pub id: RequestId,
     pub prompt: Vec<u32>,
     pub options: RequestOptions,
+    /// Its stop strings, ready to be looked for.
+    pub stops: Option<StopStrings>,
     pub submitted: std::time::Instant,
 }
 

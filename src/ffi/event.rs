@@ -31,6 +31,9 @@ pub const QUIRE_FINISH_STOP_TOKEN: quire_finish_reason = 2;
 /// `max_tokens` tokens were generated.
 pub const QUIRE_FINISH_LENGTH: quire_finish_reason = 3;
 
+/// One of the request's stop strings came.
+pub const QUIRE_FINISH_STOP_STRING: quire_finish_reason = 4;
+
 /// One event of one request. Every accepted request has any number of deltas and then exactly one terminal
 /// event, when its pages are already free.
 ///
@@ -53,7 +56,8 @@ pub struct quire_event {
     pub text: *const c_char,
     /// Length of `text` in bytes.
     pub text_len: usize,
-    /// A delta's token ids. The token that ended an answer is not among them.
+    /// A delta's token ids. The token that ended an answer is not among them, nor is one with a part in
+    /// the stop string that did.
     pub tokens: *const u32,
     /// Number of tokens.
     pub token_count: usize,
@@ -76,6 +80,9 @@ pub struct quire_event {
     pub first_token_ns: u64,
     /// Nanoseconds from submit until its end.
     pub total_ns: u64,
+    /// The index of the stop string that ended the answer, where `finish_reason` is
+    /// `QUIRE_FINISH_STOP_STRING`; else 0.
+    pub stop_string: u32,
 }
 
 /// An event with what its pointers point to. `event` comes first, so the address of one is the other's.
@@ -92,7 +99,7 @@ impl OwnedEvent {
         let Event { request, tag, kind } = event;
         let (mut text, mut tokens, mut message) = (String::new(), Vec::new(), CString::default());
         let mut usage = Usage::default();
-        let (mut stop_token, mut status) = (0, 0);
+        let (mut stop_token, mut stop_string, mut status) = (0, 0, 0);
         let mut finish_reason = QUIRE_FINISH_NONE;
         let kind = match kind {
             EventKind::Delta(delta) => {
@@ -101,10 +108,20 @@ impl OwnedEvent {
             }
             EventKind::Finished(reason, u) => {
                 usage = u;
-                (finish_reason, stop_token) = match reason {
-                    FinishReason::EndOfSequence(token) => (QUIRE_FINISH_END_OF_SEQUENCE, token),
-                    FinishReason::StopToken(token) => (QUIRE_FINISH_STOP_TOKEN, token),
-                    FinishReason::Length => (QUIRE_FINISH_LENGTH, 0),
+                finish_reason = match reason {
+                    FinishReason::EndOfSequence(token) => {
+                        stop_token = token;
+                        QUIRE_FINISH_END_OF_SEQUENCE
+                    }
+                    FinishReason::StopToken(token) => {
+                        stop_token = token;
+                        QUIRE_FINISH_STOP_TOKEN
+                    }
+                    FinishReason::StopString(index) => {
+                        stop_string = index;
+                        QUIRE_FINISH_STOP_STRING
+                    }
+                    FinishReason::Length => QUIRE_FINISH_LENGTH,
                 };
                 QUIRE_EVENT_FINISHED
             }
@@ -142,6 +159,7 @@ impl OwnedEvent {
                 queue_ns: nanos(usage.queued),
                 first_token_ns: usage.first_token.map_or(0, nanos),
                 total_ns: nanos(usage.total),
+                stop_string,
             },
             text,
             tokens,

@@ -8,6 +8,7 @@
 
 typedef struct generate_options {
     const char *prompt;
+    text_list stops;
     bool quiet;
     bool json;
 } generate_options;
@@ -98,6 +99,12 @@ static int generate(session *engine, const generate_options *options, const samp
         which.request.prompt = options->prompt;
         which.request.prompt_len = strlen(options->prompt);
     }
+    quire_string stops[ARG_LIST_MAX];
+    which.request.stop_strings = stops;
+    which.request.stop_string_count = options->stops.count;
+    for (size_t i = 0; i < options->stops.count; i++) {
+        stops[i] = (quire_string){options->stops.items[i], strlen(options->stops.items[i])};
+    }
     code = session_execute(engine, &which, 1, 1, on_event, &text);
     if (!options->json && which.first_ns != 0) {
         putchar('\n');
@@ -124,6 +131,8 @@ int command_generate(int argc, char **argv) {
     const arg own[] = {
         {.name = "prompt", .kind = ARG_TEXT, .value = &options.prompt, .placeholder = "TEXT",
          .help = "what to go on from; '-' reads it from standard input; required"},
+        {.name = "stop", .kind = ARG_TEXTS, .value = &options.stops, .placeholder = "TEXT",
+         .help = "end the answer before this text; may be given up to 16 times"},
         {.name = "quiet", .kind = ARG_FLAG, .value = &options.quiet, .help = "print the answer and nothing else"},
         {.name = "json", .kind = ARG_FLAG, .value = &options.json,
          .help = "print one JSON object with the answer, its tokens and the metrics instead of streaming"},

@@ -163,6 +163,12 @@ typedef int32_t quire_status;
 // A saved cache is damaged, or was saved for another model, page format or version; the message says which.
 #define QUIRE_CACHE_INVALID 21
 
+// The call needs a chat template and the model has none.
+#define QUIRE_TEMPLATE_MISSING 22
+
+// The model's chat template is malformed, refuses the conversation, or does too much work.
+#define QUIRE_TEMPLATE_ERROR 23
+
 // The name of a status in lower case ("queue full"), NUL-terminated and never freed; "unknown status"
 // for a number that is none.
 //
@@ -349,6 +355,70 @@ quire_status quire_engine_release(quire_engine *engine,
                                   quire_error **error);
 
 
+/* Conversations ------------------------------------------------------------------------------------- */
+
+// Whether a model is to think before it answers, where its chat template has that switch
+// (enable_thinking or thinking).
+typedef int32_t quire_thinking;
+
+// A conversation. Zero it, set struct_size to sizeof(quire_chat), then set messages and what else you
+// like. All JSON is UTF-8; an optional one is left out by length 0.
+typedef struct quire_chat {
+    // Size of this struct in bytes; set by the caller.
+    size_t struct_size;
+    // A JSON array of messages: objects with a "role" ("system", "user", "assistant", "tool") and a
+    // "content". What else a message may have is for the model's template to say; most know "tool_calls"
+    // ([{"type": "function", "function": {"name": ..., "arguments": {...}}}]) and "reasoning_content".
+    const char *messages;
+    // Length of messages in bytes.
+    size_t messages_len;
+    // Optional: the tools that the model may call, a JSON array of objects
+    // ([{"type": "function", "function": {"name": ..., "description": ..., "parameters": {a JSON schema}}}]).
+    const char *tools;
+    // Length of tools in bytes.
+    size_t tools_len;
+    // Optional: documents to consult, a JSON array of objects ([{"title": ..., "text": ...}]).
+    const char *documents;
+    // Length of documents in bytes.
+    size_t documents_len;
+    // Optional: further variables for the template, a JSON object. They come before all others.
+    const char *template_arguments;
+    // Length of template_arguments in bytes.
+    size_t template_arguments_len;
+    // One of QUIRE_THINKING_*.
+    quire_thinking thinking;
+    // 1 to end the text after the last message, not where the model's answer begins. Default 0.
+    int32_t no_generation_prompt;
+} quire_chat;
+
+// As the template has it by itself.
+#define QUIRE_THINKING_DEFAULT 0
+
+// Think.
+#define QUIRE_THINKING_ON 1
+
+// Do not think.
+#define QUIRE_THINKING_OFF 2
+
+// Makes the prompt that the model's chat template makes of a conversation. *text_len becomes its length in
+// bytes; the first capacity bytes are written to text, without a NUL, so call once with capacity 0 to
+// learn the length. A request with the same chat runs on the same text.
+//
+// The template is the model's, in the language Jinja: from chat_template.jinja, tokenizer_config.json or
+// GGUF metadata. It runs in bounded time and memory, on a thread of its own.
+//
+// Any thread, callbacks too; does not touch the engine's own thread. Fails with QUIRE_INVALID_ARGUMENT
+// (also for JSON that is none, or is no conversation), QUIRE_INVALID_STRUCT_SIZE, QUIRE_INVALID_UTF8,
+// QUIRE_TEMPLATE_MISSING, or QUIRE_TEMPLATE_ERROR, with file and line, if the template is malformed or
+// refuses the conversation.
+quire_status quire_engine_render_chat(const quire_engine *engine,
+                                      const quire_chat *chat,
+                                      char *text,
+                                      size_t capacity,
+                                      size_t *text_len,
+                                      quire_error **error);
+
+
 /* Requests ------------------------------------------------------------------------------------------ */
 
 // A piece of text that goes in: UTF-8, no NUL needed.
@@ -359,8 +429,8 @@ typedef struct quire_string {
     size_t len;
 } quire_string;
 
-// One request. Fill with quire_request_options_init, then set a prompt (text or tokens, not both) and
-// what else you like. Everything is copied during quire_engine_submit.
+// One request. Fill with quire_request_options_init, then set a prompt (one of prompt, prompt_tokens
+// and chat) and what else you like. Everything is copied during quire_engine_submit.
 typedef struct quire_request_options {
     // Size of this struct in bytes; set by quire_request_options_init.
     size_t struct_size;
@@ -411,6 +481,9 @@ typedef struct quire_request_options {
     const quire_string *stop_strings;
     // Number of stop strings.
     size_t stop_string_count;
+    // The prompt as a conversation, put into text by the model's chat template (quire_engine_render_chat)
+    // on the thread that submits. Needs a model with a tokenizer and a template.
+    const quire_chat *chat;
 } quire_request_options;
 
 // Fills options with defaults. struct_size is sizeof(quire_request_options) as your compiler sees it.
@@ -425,7 +498,8 @@ quire_status quire_request_options_init(quire_request_options *options,
 //
 // Any thread, callbacks too. Tokenizes the prompt on the calling thread. Fails with
 // QUIRE_INVALID_ARGUMENT, QUIRE_INVALID_STRUCT_SIZE, QUIRE_INVALID_UTF8, QUIRE_TOKENIZER_MISSING,
-// QUIRE_PROMPT_TOO_LONG, QUIRE_QUEUE_FULL or QUIRE_SHUT_DOWN; then no event will come.
+// QUIRE_TEMPLATE_MISSING, QUIRE_TEMPLATE_ERROR, QUIRE_PROMPT_TOO_LONG, QUIRE_QUEUE_FULL or
+// QUIRE_SHUT_DOWN; then no event will come.
 quire_status quire_engine_submit(const quire_engine *engine,
                                  const quire_request_options *options,
                                  uint64_t *request,

@@ -16,7 +16,7 @@ use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
 use crate::error::{Error, Result, Status};
 use crate::model::ModelInfo;
-use crate::text::{StopStrings, Tokenizer};
+use crate::text::{Chat, StopStrings, Tokenizer};
 
 /// A model, its cache, and the thread that runs it.
 ///
@@ -64,6 +64,8 @@ impl Engine {
                 tokens
             }
             Prompt::Text(text) => encode_prompt(self.tokenizer_for_text()?, &text)?,
+            // The template has put in what the model wants around a text.
+            Prompt::Chat(chat) => self.tokenizer_for_text()?.encode(&self.render_chat(&chat)?, false)?,
         };
         if prompt.is_empty() {
             return Err(Error::argument("the prompt is empty"));
@@ -211,6 +213,18 @@ impl Engine {
                 "the model has no tokenizer; it takes and gives token ids only",
             )
         })
+    }
+
+    /// The prompt that the model's chat template makes of a conversation.
+    ///
+    /// Errors: `TemplateMissing`; `TemplateError` with file and line, if the template is malformed, refuses the
+    /// conversation or does too much work.
+    pub fn render_chat(&self, chat: &Chat) -> Result<String> {
+        match &self.shared.chat_template {
+            Ok(Some(template)) => template.render(chat),
+            Ok(None) => Err(Error::new(Status::TemplateMissing, "the model has no chat template")),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     /// The latest counters.

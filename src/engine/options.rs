@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::model::WeightFormat;
 use crate::sampling::SamplingParams;
+use crate::text::Chat;
 
 /// How an engine is made. The C ABI documents each field (`quire_engine_options`).
 #[derive(Debug, Clone)]
@@ -84,13 +85,15 @@ impl EngineOptions {
 /// `max_tokens` of a request that does not say.
 pub const DEFAULT_MAX_TOKENS: u32 = 256;
 
-/// A prompt in one of its two forms.
+/// A prompt in one of its forms.
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// Text, to be tokenized.
     Text(String),
     /// Token ids, run as they are.
     Tokens(Vec<u32>),
+    /// A conversation, to be put into text by the model's chat template.
+    Chat(Box<Chat>),
 }
 
 /// What a request asks for. The C ABI documents each field (`quire_request_options`).

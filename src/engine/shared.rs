@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::statistics::Statistics;
 use crate::error::{Error, Result};
 use crate::model::ModelInfo;
-use crate::text::{StopStrings, Tokenizer};
+use crate::text::{ChatTemplate, StopStrings, Tokenizer};
 
 /// A message to the engine's thread.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub registry: Registry,
     pub info: ModelInfo,
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// What puts conversations into text: none if the model has none, or what is wrong with it.
+    pub chat_template: Result<Option<ChatTemplate>>,
     /// Tokens that end an answer.
     pub eos_tokens: Vec<u32>,
     pub statistics: Mutex<Statistics>,

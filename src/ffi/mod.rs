@@ -9,6 +9,7 @@
 #![allow(non_camel_case_types)]
 
 mod cache;
+mod chat;
 mod engine;
 mod error;
 mod event;
@@ -21,6 +22,7 @@ mod text;
 mod version;
 
 pub use cache::*;
+pub use chat::*;
 pub use engine::*;
 pub use error::*;
 pub use event::*;

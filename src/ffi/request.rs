@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 
+use super::chat::{quire_chat, read_chat};
 use super::engine::quire_engine;
 use super::error::{quire_error, quire_status};
 use super::guard;
@@ -19,8 +20,8 @@ pub struct quire_string {
     pub len: usize,
 }
 
-/// One request. Fill with `quire_request_options_init`, then set a prompt (text or tokens, not both) and
-/// what else you like. Everything is copied during `quire_engine_submit`.
+/// One request. Fill with `quire_request_options_init`, then set a prompt (one of `prompt`, `prompt_tokens`
+/// and `chat`) and what else you like. Everything is copied during `quire_engine_submit`.
 #[repr(C)]
 pub struct quire_request_options {
     /// Size of this struct in bytes; set by `quire_request_options_init`.
@@ -72,6 +73,9 @@ pub struct quire_request_options {
     pub stop_strings: *const quire_string,
     /// Number of stop strings.
     pub stop_string_count: usize,
+    /// The prompt as a conversation, put into text by the model's chat template (`quire_engine_render_chat`)
+    /// on the thread that submits. Needs a model with a tokenizer and a template.
+    pub chat: *const quire_chat,
 }
 
 /// Fills `options` with defaults. `struct_size` is `sizeof(quire_request_options)` as your compiler sees it.
@@ -116,6 +120,7 @@ pub unsafe extern "C" fn quire_request_options_init(
                     tag: std::ptr::null_mut(),
                     stop_strings: std::ptr::null(),
                     stop_string_count: 0,
+                    chat: std::ptr::null(),
                 },
             )
         }
@@ -130,16 +135,7 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
     // SAFETY: passed on from the caller, field by field.
     unsafe {
         let options = guard::versioned(options, "options")?;
-        let prompt = match (options.prompt.is_null(), options.prompt_tokens.is_null()) {
-            (false, true) => {
-                Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned())
-            }
-            (true, false) => Prompt::Tokens(
-                guard::slice(options.prompt_tokens, options.prompt_token_count, "prompt_tokens")?.to_vec(),
-            ),
-            (true, true) => return Err(Error::argument("prompt and prompt_tokens are both NULL")),
-            (false, false) => return Err(Error::argument("prompt and prompt_tokens are both set; set one")),
-        };
+        let prompt = read_prompt(&options)?;
         Ok(RequestOptions {
             prompt,
             max_tokens: options.max_tokens,
@@ -162,6 +158,28 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
                 .to_vec(),
             tag: options.tag as usize,
         })
+    }
+}
+
+/// The one prompt that is set.
+///
+/// # Safety
+/// As for `quire_engine_submit`.
+unsafe fn read_prompt(options: &quire_request_options) -> Result<Prompt, Error> {
+    let set = [!options.prompt.is_null(), !options.prompt_tokens.is_null(), !options.chat.is_null()];
+    // SAFETY: passed on, field by field.
+    unsafe {
+        match set {
+            [true, false, false] => {
+                Ok(Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned()))
+            }
+            [false, true, false] => Ok(Prompt::Tokens(
+                guard::slice(options.prompt_tokens, options.prompt_token_count, "prompt_tokens")?.to_vec(),
+            )),
+            [false, false, true] => Ok(Prompt::Chat(Box::new(read_chat(options.chat)?))),
+            [false, false, false] => Err(Error::argument("prompt, prompt_tokens and chat are all NULL")),
+            _ => Err(Error::argument("more than one of prompt, prompt_tokens and chat is set; set one")),
+        }
     }
 }
 
@@ -189,7 +207,8 @@ unsafe fn read_strings(strings: *const quire_string, count: usize, name: &str) -
 ///
 /// Any thread, callbacks too. Tokenizes the prompt on the calling thread. Fails with
 /// `QUIRE_INVALID_ARGUMENT`, `QUIRE_INVALID_STRUCT_SIZE`, `QUIRE_INVALID_UTF8`, `QUIRE_TOKENIZER_MISSING`,
-/// `QUIRE_PROMPT_TOO_LONG`, `QUIRE_QUEUE_FULL` or `QUIRE_SHUT_DOWN`; then no event will come.
+/// `QUIRE_TEMPLATE_MISSING`, `QUIRE_TEMPLATE_ERROR`, `QUIRE_PROMPT_TOO_LONG`, `QUIRE_QUEUE_FULL` or
+/// `QUIRE_SHUT_DOWN`; then no event will come.
 ///
 /// # Safety
 /// `engine` is a live engine; `options` was filled by its `_init` and its pointers are valid for the

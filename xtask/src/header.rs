@@ -6,12 +6,13 @@ use std::path::Path;
 use crate::{Result, sh};
 
 /// The files of `src/ffi` that hold exported items, in the order in which one reads a header.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("version", "Version"),
     ("error", "Statuses and errors"),
     ("log", "Logging"),
     ("options", "Engine options"),
     ("engine", "Engines"),
+    ("chat", "Conversations"),
     ("request", "Requests"),
     ("event", "Events"),
     ("info", "Statistics and model information"),

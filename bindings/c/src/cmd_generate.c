@@ -1,6 +1,7 @@
 /* bench generate: streams the answer to one prompt, then tells how fast it came. */
 #include "common.h"
 
+#include "chat.h"
 #include "commands.h"
 #include "progress.h"
 #include "report.h"
@@ -8,7 +9,10 @@
 
 typedef struct generate_options {
     const char *prompt;
+    const char *system;
     text_list stops;
+    bool chat;
+    bool no_thinking;
     bool quiet;
     bool json;
 } generate_options;
@@ -99,6 +103,15 @@ static int generate(session *engine, const generate_options *options, const samp
         which.request.prompt = options->prompt;
         which.request.prompt_len = strlen(options->prompt);
     }
+    quire_chat chat;
+    char *conversation = NULL;
+    if (options->chat) {
+        conversation = chat_from(&chat, options->system, which.request.prompt, which.request.prompt_len);
+        chat.thinking = options->no_thinking ? QUIRE_THINKING_OFF : QUIRE_THINKING_DEFAULT;
+        which.request.chat = &chat;
+        which.request.prompt = NULL;
+        which.request.prompt_len = 0;
+    }
     quire_string stops[ARG_LIST_MAX];
     which.request.stop_strings = stops;
     which.request.stop_string_count = options->stops.count;
@@ -119,6 +132,7 @@ static int generate(session *engine, const generate_options *options, const samp
         }
     }
     free(text.text);
+    free(conversation);
     free(from_input);
     run_clear(&which);
     return code == EXIT_OK ? finish_output() : code;
@@ -131,6 +145,12 @@ int command_generate(int argc, char **argv) {
     const arg own[] = {
         {.name = "prompt", .kind = ARG_TEXT, .value = &options.prompt, .placeholder = "TEXT",
          .help = "what to go on from; '-' reads it from standard input; required"},
+        {.name = "chat", .kind = ARG_FLAG, .value = &options.chat,
+         .help = "the prompt is a user's message: put it into the model's chat template"},
+        {.name = "system", .kind = ARG_TEXT, .value = &options.system, .placeholder = "TEXT",
+         .help = "the system message before it; goes with --chat"},
+        {.name = "no-thinking", .kind = ARG_FLAG, .value = &options.no_thinking,
+         .help = "switch the model's thinking off, if its template can; goes with --chat"},
         {.name = "stop", .kind = ARG_TEXTS, .value = &options.stops, .placeholder = "TEXT",
          .help = "end the answer before this text; may be given up to 16 times"},
         {.name = "quiet", .kind = ARG_FLAG, .value = &options.quiet, .help = "print the answer and nothing else"},
@@ -146,8 +166,8 @@ int command_generate(int argc, char **argv) {
         .usage = "bench generate --model MODEL --prompt TEXT [options]",
         .description =
             "Streams the answer to standard output as it comes; then prints token counts, TTFT, TPOT, speed\n"
-            "and memory on standard error. The prompt is taken as it is, special tokens written out in it\n"
-            "included; no chat template is applied. Ctrl-C ends the answer early.",
+            "and memory on standard error. Without --chat the prompt is taken as it is, special tokens\n"
+            "written out in it included. Ctrl-C ends the answer early.",
         .help_hint = "bench generate --help",
         .groups = groups,
         .group_count = LENGTH_OF(groups),
@@ -158,6 +178,10 @@ int command_generate(int argc, char **argv) {
     }
     if (options.prompt == NULL) {
         return usage_error(line.help_hint, "--prompt is missing");
+    }
+    if (!options.chat && (options.system != NULL || options.no_thinking)) {
+        return usage_error(line.help_hint, "%s goes with --chat only",
+                           options.system != NULL ? "--system" : "--no-thinking");
     }
     if (options.quiet || options.json) {
         progress_silence();

@@ -429,6 +429,11 @@ typedef struct quire_string {
     size_t len;
 } quire_string;
 
+// Whether an answer is taken apart. The model's chat template tells how it marks reasoning (<think>) and
+// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
+// there are tools). In other formats all is text.
+typedef int32_t quire_parse;
+
 // One request. Fill with quire_request_options_init, then set a prompt (one of prompt, prompt_tokens
 // and chat) and what else you like. Everything is copied during quire_engine_submit.
 typedef struct quire_request_options {
@@ -484,7 +489,18 @@ typedef struct quire_request_options {
     // The prompt as a conversation, put into text by the model's chat template (quire_engine_render_chat)
     // on the thread that submits. Needs a model with a tokenizer and a template.
     const quire_chat *chat;
+    // Whether the answer is taken apart into text, reasoning and tool calls: one of QUIRE_PARSE_*.
+    quire_parse parse;
 } quire_request_options;
+
+// If the prompt is a chat.
+#define QUIRE_PARSE_DEFAULT 0
+
+// Also if it is prompt, whose text may end inside <think>.
+#define QUIRE_PARSE_ON 1
+
+// No: the whole answer comes as text, as the model wrote it.
+#define QUIRE_PARSE_OFF 2
 
 // Fills options with defaults. struct_size is sizeof(quire_request_options) as your compiler sees it.
 //
@@ -536,6 +552,14 @@ typedef int32_t quire_event_kind;
 
 // Terminal: the request failed; status and message say how.
 #define QUIRE_EVENT_FAILED 4
+
+// New reasoning of an answer that is taken apart (quire_parse), in text: what the model thinks before it
+// answers. Comes joined like other deltas.
+#define QUIRE_EVENT_REASONING 5
+
+// A complete tool call of an answer that is taken apart: tool_name is the tool, text its arguments, a
+// JSON object. The call's turn ends with the answer; run the tool, and put call and result into messages.
+#define QUIRE_EVENT_TOOL_CALL 6
 
 // Why an answer ended.
 typedef int32_t quire_finish_reason;
@@ -603,6 +627,11 @@ typedef struct quire_event {
     // The index of the stop string that ended the answer, where finish_reason is
     // QUIRE_FINISH_STOP_STRING; else 0.
     uint32_t stop_string;
+    // The tool that is called, tool_name_len bytes and a NUL after them; never NULL, empty unless kind is
+    // QUIRE_EVENT_TOOL_CALL.
+    const char *tool_name;
+    // Length of tool_name in bytes.
+    size_t tool_name_len;
 } quire_event;
 
 // Takes the next event if there is one. *event becomes the event, to be freed with quire_event_free,

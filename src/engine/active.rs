@@ -28,7 +28,7 @@ impl Active {
         Active {
             id: submission.id,
             options: submission.options.clone(),
-            output: Output::new(tokenizer, submission.stops.as_ref()),
+            output: Output::new(tokenizer, submission.stops.as_ref(), submission.format.as_ref()),
             submitted: submission.submitted,
             started: None,
             first_token: None,
@@ -50,8 +50,14 @@ impl Active {
         }
     }
 
-    /// Takes a sampled token: the delta it gives, if any, and why the answer ends with it, if it does.
-    pub fn accept(&mut self, token: u32, eos: &[u32], now: Instant) -> (Option<Delta>, Option<FinishReason>) {
+    /// Takes a sampled token: adds the deltas that it gives, and says why the answer ends with it, if it does.
+    pub fn accept(
+        &mut self,
+        token: u32,
+        eos: &[u32],
+        now: Instant,
+        deltas: &mut Vec<Delta>,
+    ) -> Option<FinishReason> {
         self.first_token.get_or_insert(now);
         self.generated_tokens += 1;
         let end = if self.options.stop_tokens.contains(&token) {
@@ -61,15 +67,16 @@ impl Active {
         } else {
             None
         };
-        let mut delta = Delta::default();
-        let mut stop = if end.is_none() { self.output.push(token, &mut delta) } else { None };
+        let mut stop = if end.is_none() { self.output.push(token, deltas) } else { None };
         let end = end.or((self.generated_tokens >= self.options.max_tokens).then_some(FinishReason::Length));
         if stop.is_none() && end.is_some() {
-            stop = self.output.finish(&mut delta);
+            stop = self.output.finish(deltas);
         }
         let end = stop.map(FinishReason::StopString).or(end);
-        let empty = delta.text.is_empty() && delta.tokens.is_empty();
-        ((!empty).then_some(delta), end)
+        if end.is_some() {
+            self.output.close(deltas);
+        }
+        end
     }
 
     pub fn delta(&self, delta: Delta) -> Event {

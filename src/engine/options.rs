@@ -112,6 +112,9 @@ pub struct RequestOptions {
     /// [`MAX_STOP_STRINGS`]: crate::text::MAX_STOP_STRINGS
     /// [`MAX_STOP_BYTES`]: crate::text::MAX_STOP_BYTES
     pub stop_strings: Vec<String>,
+    /// Whether the answer is taken apart into text, reasoning and tool calls; `None`: if the prompt is a
+    /// conversation.
+    pub parse: Option<bool>,
     /// Whether to go on past the model's end-of-sequence tokens.
     pub ignore_eos: bool,
     /// Higher first.
@@ -133,6 +136,7 @@ impl RequestOptions {
             sampling: SamplingParams::default(),
             stop_tokens: Vec::new(),
             stop_strings: Vec::new(),
+            parse: None,
             ignore_eos: false,
             priority: 0,
             timeout: None,

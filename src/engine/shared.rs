@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::statistics::Statistics;
 use crate::error::{Error, Result};
 use crate::model::ModelInfo;
-use crate::text::{ChatTemplate, StopStrings, Tokenizer};
+use crate::text::{AnswerFormat, ChatTemplate, StopStrings, Tokenizer};
 
 /// A message to the engine's thread.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(super) struct Submission {
     pub options: RequestOptions,
     /// Its stop strings, ready to be looked for.
     pub stops: Option<StopStrings>,
+    /// How its answer is to be taken apart, if it is.
+    pub format: Option<AnswerFormat>,
     pub submitted: std::time::Instant,
 }
 

@@ -20,6 +20,18 @@ pub struct quire_string {
     pub len: usize,
 }
 
+/// Whether an answer is taken apart. The model's chat template tells how it marks reasoning (`<think>`) and
+/// tool calls: JSON or functions in `<tool_call>` (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
+/// there are tools). In other formats all is text.
+pub type quire_parse = i32;
+
+/// If the prompt is a `chat`.
+pub const QUIRE_PARSE_DEFAULT: quire_parse = 0;
+/// Also if it is `prompt`, whose text may end inside `<think>`.
+pub const QUIRE_PARSE_ON: quire_parse = 1;
+/// No: the whole answer comes as text, as the model wrote it.
+pub const QUIRE_PARSE_OFF: quire_parse = 2;
+
 /// One request. Fill with `quire_request_options_init`, then set a prompt (one of `prompt`, `prompt_tokens`
 /// and `chat`) and what else you like. Everything is copied during `quire_engine_submit`.
 #[repr(C)]
@@ -76,6 +88,8 @@ pub struct quire_request_options {
     /// The prompt as a conversation, put into text by the model's chat template (`quire_engine_render_chat`)
     /// on the thread that submits. Needs a model with a tokenizer and a template.
     pub chat: *const quire_chat,
+    /// Whether the answer is taken apart into text, reasoning and tool calls: one of `QUIRE_PARSE_*`.
+    pub parse: quire_parse,
 }
 
 /// Fills `options` with defaults. `struct_size` is `sizeof(quire_request_options)` as your compiler sees it.
@@ -121,6 +135,7 @@ pub unsafe extern "C" fn quire_request_options_init(
                     stop_strings: std::ptr::null(),
                     stop_string_count: 0,
                     chat: std::ptr::null(),
+                    parse: QUIRE_PARSE_DEFAULT,
                 },
             )
         }
@@ -148,6 +163,12 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
             },
             stop_tokens: guard::slice(options.stop_tokens, options.stop_token_count, "stop_tokens")?.to_vec(),
             stop_strings: read_strings(options.stop_strings, options.stop_string_count, "stop_strings")?,
+            parse: match options.parse {
+                QUIRE_PARSE_DEFAULT => None,
+                QUIRE_PARSE_ON => Some(true),
+                QUIRE_PARSE_OFF => Some(false),
+                other => return Err(Error::argument(format!("parse is {other}, want 0 to 2"))),
+            },
             ignore_eos: guard::flag(options.ignore_eos, "ignore_eos")?,
             priority: options.priority,
             timeout: match options.timeout_ms {

@@ -5,6 +5,7 @@
 //! request's way back: it takes tokens one at a time and gives whole UTF-8, in constant time a token,
 //! from a table that all requests share.
 
+mod answer;
 mod chat;
 mod detokenizer;
 mod pre_tokenizers;
@@ -12,6 +13,7 @@ mod stop;
 mod table;
 mod tokenizer;
 
+pub use answer::{AnswerFormat, AnswerParser, Part, ToolCall, ToolFormat};
 pub use chat::{Chat, ChatTemplate, MAX_RENDERED};
 pub use detokenizer::Detokenizer;
 pub use stop::{MAX_STOP_BYTES, MAX_STOP_STRINGS, StopMatcher, StopStrings};

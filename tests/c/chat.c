@@ -112,6 +112,11 @@ static void a_request_runs_on_it(const quire_engine *engine) {
     CHECK_EQUAL(from_chat.token_count, 9);
     CHECK_EQUAL(from_chat.prompt_tokens, strlen("<user>Gr__\x20__e!<assistant>") - 1);
     answer_clear(&from_chat);
+
+    request.parse = 3;
+    quire_error *error = NULL;
+    uint64_t id = 0;
+    CHECK_FAILS(quire_engine_submit(engine, &request, &id, &error), error, QUIRE_INVALID_ARGUMENT, "parse");
 }
 
 int main(void) {

@@ -20,6 +20,7 @@ typedef struct generate_options {
 /* The answer so far; with --json it is kept, else printed at once. */
 typedef struct answer {
     bool keep;
+    bool quiet; /* else reasoning is printed, on stderr */
     char *text;
     size_t length;
 } answer;
@@ -27,10 +28,20 @@ typedef struct answer {
 static void on_event(void *user, run *which, const quire_event *event) {
     (void)which;
     answer *self = user;
+    if (event->kind == QUIRE_EVENT_REASONING && !self->quiet) {
+        fwrite(event->text, 1, event->text_len, stderr);
+        return;
+    }
+    if (event->kind == QUIRE_EVENT_TOOL_CALL && !self->keep) {
+        printf("%s%s %s\n", self->length > 0 ? "\n" : "", event->tool_name, event->text);
+        fflush(stdout);
+        return;
+    }
     if (event->kind != QUIRE_EVENT_DELTA || event->text_len == 0) {
         return;
     }
     if (!self->keep) {
+        self->length += event->text_len;
         fwrite(event->text, 1, event->text_len, stdout);
         fflush(stdout);
         return;
@@ -82,7 +93,7 @@ static int print_json(const session *engine, const char *model, const run *which
         json_integer(&writer, NULL, which->tokens[i]);
     }
     json_end_array(&writer);
-    json_text(&writer, "text", text->text == NULL ? "" : text->text, text->length);
+    json_text(&writer, "text", text->text == NULL ? "" : text->text, text->text == NULL ? 0 : text->length);
     json_end_object(&writer);
     return json_finish(&writer) ? code : fail("standard output", "could not be written");
 }
@@ -90,7 +101,7 @@ static int print_json(const session *engine, const char *model, const run *which
 static int generate(session *engine, const generate_options *options, const sampling_options *sampling,
                     const char *model) {
     run which = {0};
-    answer text = {.keep = options->json};
+    answer text = {.keep = options->json, .quiet = options->quiet || options->json};
     char *from_input = NULL;
     int code = request_from(sampling, &which.request);
     if (code != EXIT_OK) {
@@ -167,7 +178,8 @@ int command_generate(int argc, char **argv) {
         .description =
             "Streams the answer to standard output as it comes; then prints token counts, TTFT, TPOT, speed\n"
             "and memory on standard error. Without --chat the prompt is taken as it is, special tokens\n"
-            "written out in it included. Ctrl-C ends the answer early.",
+            "written out in it included. With it, reasoning goes to standard error, and a tool call is a line\n"
+            "with the tool's name and its arguments. Ctrl-C ends the answer early.",
         .help_hint = "bench generate --help",
         .groups = groups,
         .group_count = LENGTH_OF(groups),

@@ -1,5 +1,7 @@
 //! A conversation, as JSON has it.
 
+use std::collections::BTreeSet;
+
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
@@ -103,6 +105,26 @@ impl Chat {
     /// Whether the model may call tools.
     pub fn has_tools(&self) -> bool {
         self.tools.is_some()
+    }
+
+    /// The parameters of its tools that are declared as strings, by tool and name; `None` without tools.
+    pub fn string_parameters(&self) -> Option<BTreeSet<(String, String)>> {
+        let mut strings = BTreeSet::new();
+        for tool in self.tools.as_ref()?.try_iter().ok()? {
+            let member = |value: &Value, name: &str| value.get_attr(name).ok().filter(|v| !v.is_undefined());
+            let function = member(&tool, "function").unwrap_or(tool);
+            let Some(name) = member(&function, "name") else { continue };
+            let parameters = member(&function, "parameters").and_then(|p| member(&p, "properties"));
+            let Some(properties) = parameters else { continue };
+            for key in properties.try_iter().into_iter().flatten() {
+                let schema = properties.get_item(&key).ok();
+                let kind = schema.and_then(|schema| member(&schema, "type"));
+                if kind.is_some_and(|kind| kind.as_str() == Some("string")) {
+                    strings.insert((name.to_string(), key.to_string()));
+                }
+            }
+        }
+        Some(strings)
     }
 
     /// Bytes of JSON that it was made of.

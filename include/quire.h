@@ -68,6 +68,7 @@ extern "C" {
 typedef struct quire_engine quire_engine;
 typedef struct quire_error quire_error;
 typedef struct quire_event quire_event;
+typedef struct quire_detokenizer quire_detokenizer;
 
 
 /* Version ------------------------------------------------------------------------------------------- */
@@ -795,6 +796,46 @@ quire_status quire_engine_detokenize(const quire_engine *engine,
                                      size_t capacity,
                                      size_t *text_len,
                                      quire_error **error);
+
+
+/* Streaming detokenizers ---------------------------------------------------------------------------- */
+
+// Turns tokens into text one at a time. Used by one thread at a time.
+typedef struct quire_detokenizer quire_detokenizer;
+
+// Makes a detokenizer for the engine's model, at the cost of a few stores. *detokenizer becomes it, to be
+// freed with quire_detokenizer_free, before or after the engine. Special tokens leave no text if
+// skip_special is 1.
+//
+// Any thread, callbacks too. Fails with QUIRE_INVALID_ARGUMENT or QUIRE_TOKENIZER_MISSING.
+quire_status quire_detokenizer_create(const quire_engine *engine,
+                                      int32_t skip_special,
+                                      quire_detokenizer **detokenizer,
+                                      quire_error **error);
+
+// Takes tokens and gives the text that is certain now: whole characters, *text_len bytes at *text and a
+// NUL after them, which live until the next call for this detokenizer. A token that the vocabulary does not
+// have leaves none.
+//
+// All texts, with that of quire_detokenizer_finish, are together what quire_engine_detokenize gives.
+//
+// One thread at a time. Fails with QUIRE_INVALID_ARGUMENT.
+quire_status quire_detokenizer_push(quire_detokenizer *detokenizer,
+                                    const uint32_t *tokens,
+                                    size_t token_count,
+                                    const char **text,
+                                    size_t *text_len,
+                                    quire_error **error);
+
+// Ends the text and gives what was held back: a character that stayed incomplete is U+FFFD. The next token
+// starts a new text. Else as quire_detokenizer_push.
+quire_status quire_detokenizer_finish(quire_detokenizer *detokenizer,
+                                      const char **text,
+                                      size_t *text_len,
+                                      quire_error **error);
+
+// Frees a detokenizer. NULL is allowed and does nothing.
+void quire_detokenizer_free(quire_detokenizer *detokenizer);
 
 
 /* The prefix cache on disk -------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 
 mod cache;
 mod chat;
+mod detokenizer;
 mod engine;
 mod error;
 mod event;
@@ -23,6 +24,7 @@ mod version;
 
 pub use cache::*;
 pub use chat::*;
+pub use detokenizer::*;
 pub use engine::*;
 pub use error::*;
 pub use event::*;

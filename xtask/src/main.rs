@@ -14,6 +14,7 @@ mod model;
 mod readme;
 mod setup;
 mod sh;
+mod text_data;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
@@ -24,6 +25,7 @@ usage: cargo xtask <command>
   build            the release library into build/lib, its header into build/include
   bench            that, and the C benchmark driver at bindings/c/bench
   model            fetch the small real model of demo and tests; prints its path
+  text-data        fetch chat templates and tokenizers of published models, for the tests
   demo             all of the above, then stream an answer
   test-c           the tests in C and C++, and those of the library as a file
   header [--check] write include/quire.h, or compare it with what src/ffi says
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["build"] => bench::build_library().map(drop),
         ["bench"] => bench::build(),
         ["model"] => model::fetch().map(|path| println!("{}", path.display())),
+        ["text-data"] => text_data::fetch(),
         ["demo"] => bench::demo(),
         ["test-c"] => ctests::run(),
         ["header"] => header::run(false),

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -247,5 +248,28 @@ fn broken_places_are_named() {
     for template in ["3", r#"[{"name": "default"}]"#] {
         let error = refused("tokenizer_config.json", &format!(r#"{{"chat_template": {template}}}"#));
         assert_eq!(error.status(), Status::TokenizerInvalid, "{error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever a template is made of, there is a text or an error about the template.
+    #[test]
+    fn any_template_ends(pieces in prop::collection::vec(
+        prop::sample::select(vec![
+            "{{", "}}", "{%", "%}", "{#", "#}", "-", " set x = ", " x ", "x", "messages", "[", "]", "(", ")", "'", "\"", "\\",
+            " for m in ", " endfor ", " if ", " else ", " endif ", " macro f(x) ", " endmacro ", "f(", "|", "tojson", "length",
+            " + ", " * ", "~", ".content", "[0]", "1", "=", ",", " in ", "é", "\n", "raw", "endraw", "generation",
+            "namespace(", "range(", "loop.", "{", "}", ":", "true", "none", "split(", "indent", "%s", "format",
+        ]),
+        0..24,
+    )) {
+        let text = pieces.concat();
+        let rendered = ChatTemplate::from_text(Path::new("test.jinja"), &text, vec![])
+            .and_then(|template| template.render(&hello()));
+        if let Err(error) = rendered {
+            prop_assert_eq!(error.status(), Status::TemplateError);
+        }
     }
 }

@@ -4,7 +4,7 @@ CARGO ?= cargo
 XTASK = $(CARGO) run --quiet --locked --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench demo test fuzz check header model clean distclean toolchain
+.PHONY: help setup build bench demo test parity fuzz check header model clean distclean toolchain
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: setup ## run all tests: Rust (on MLX and on the mock), C, C++, valgrind
 fuzz: ## run each fuzz target for five minutes (needs cargo-fuzz and a nightly compiler)
 	@for target in $$($(CARGO) +nightly fuzz list); do \
 		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-300} || exit 1; done
+
+parity: setup ## compare small models of every architecture with a live mlx-lm (needs Python)
+	@$(XTASK) parity
 
 check: setup ## formatting, lints, documentation, drift of header and README
 	$(CARGO) fmt --all --check

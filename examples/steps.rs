@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 samples: true,
                 sampled_before: 0,
             };
-            runner.launch(&Step { rows: vec![row], copies: vec![] }, &[Some(&greedy)])?;
+            runner.launch(&Step { rows: vec![row], ..Step::default() }, &[Some(&greedy)])?;
             for sampled in runner.collect()? {
                 out[sampled.id as usize].push(sampled.token);
             }
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     sampled_before: n as u32,
                 })
                 .collect();
-            runner.launch(&Step { rows, copies: vec![] }, &vec![Some(&greedy); streams])?;
+            runner.launch(&Step { rows, ..Step::default() }, &vec![Some(&greedy); streams])?;
             launched += 1;
             if launched > 1 {
                 launched -= 1;

@@ -5,10 +5,13 @@
 //!   from pages the mock wrote itself: one wrong page, slot or copy gives another token.
 //! - A greedy row depends on its context alone. With a temperature the hash also takes the seed and
 //!   `sampled_before`. [`expected_tokens`] computes the same without pages: the oracle of tests.
+//! - With a recurrent layer ([`MockOptions::snapshots`]) the token depends on a state instead, which is the same
+//!   hash as long as states are restored and saved where they should be.
 //! - A step that breaks the contract of [`Step`] (table too short, slot taken twice, page not written,
 //!   page written by a neighbour in the same step, token not sampled) fails with an internal error.
 //! - Faults happen where [`MockOptions`] says, and nowhere else.
 
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +21,11 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::{MemoryUse, Runner, Sampled};
-use crate::cache::BlockId;
+use crate::cache::{BlockId, SnapshotId};
 use crate::error::{Error, Result, Status};
 use crate::sampling::SamplingParams;
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
+use states::State;
 
 /// What a token slot holds before it is written. No vocabulary reaches it.
 const POISON: u32 = u32::MAX;
@@ -44,6 +48,8 @@ pub struct MockOptions {
     pub fail_at_step: u64,
     /// Fails with a device error when collecting the step of this number; 0 never.
     pub fail_collect_at_step: u64,
+    /// It has a recurrent layer, and so many snapshots of its states; `None` if it has not.
+    pub snapshots: Option<u32>,
 }
 
 impl Default for MockOptions {
@@ -56,6 +62,7 @@ impl Default for MockOptions {
             panic_at_step: 0,
             fail_at_step: 0,
             fail_collect_at_step: 0,
+            snapshots: None,
         }
     }
 }
@@ -160,14 +167,20 @@ pub struct MockRunner {
     /// For each page slot the step that wrote it last, and the index of the row.
     writers: Vec<(u64, usize)>,
     slots_taken: Vec<bool>,
+    /// The recurrent state of each slot, and each snapshot.
+    states: Vec<Option<State>>,
+    snapshots: Vec<Option<State>>,
 }
 
 impl MockRunner {
     /// A mock of `max_sequences` slots and `num_blocks` blocks of `block_size` tokens, all poisoned.
     pub fn new(options: MockOptions, num_blocks: u32, block_size: u32, max_sequences: usize) -> Result<Self> {
         options.validate()?;
+        let snapshots = options.snapshots.unwrap_or(0) as usize;
         Ok(MockRunner {
             options,
+            states: vec![None; max_sequences],
+            snapshots: vec![None; snapshots],
             block_size: block_size as usize,
             pages: vec![POISON; num_blocks as usize * block_size as usize],
             slots: vec![None; max_sequences],
@@ -295,10 +308,14 @@ impl MockRunner {
             )));
         }
         self.copy_blocks(step)?;
+        self.restore_states(step)?;
         self.write_rows(step)?;
         let mut sampled = Vec::with_capacity(step.rows.len());
         for (index, (row, params)) in step.rows.iter().zip(params).enumerate() {
-            let context = self.context(index, row)?;
+            let mut context = self.context(index, row)?;
+            if self.options.snapshots.is_some() {
+                context = self.advance(row, &step.saves)?;
+            }
             let slot = &mut self.slots[row.slot as usize];
             *slot = None;
             match (row.samples, params) {
@@ -371,6 +388,8 @@ impl Runner for MockRunner {
         self.in_flight.clear();
         self.pages.fill(POISON);
         self.slots.fill(None);
+        self.states.fill(None);
+        self.snapshots.fill(None);
         self.writers.fill((0, 0));
         self.device_free_at = None;
         Ok(())
@@ -403,6 +422,18 @@ impl Runner for MockRunner {
             *slot = u32::from_le_bytes(*token);
         }
         Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        if self.options.snapshots.is_some() { 16 } else { 0 }
+    }
+
+    fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
+        self.state_to_bytes(snapshot)
+    }
+
+    fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
+        self.state_from_bytes(snapshot, state)
     }
 
     fn memory(&self) -> MemoryUse {

@@ -149,7 +149,7 @@ impl Driver {
             })
             .collect();
         let params: Vec<Option<&SamplingParams>> = params.iter().map(Option::as_ref).collect();
-        self.loaded.runner.launch(&Step { rows, copies }, &params).unwrap();
+        self.loaded.runner.launch(&Step { rows, copies, ..Default::default() }, &params).unwrap();
     }
 
     pub fn collect(&mut self) {

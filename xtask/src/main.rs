@@ -11,6 +11,7 @@ mod exports;
 mod header;
 mod library;
 mod model;
+mod parity;
 mod readme;
 mod setup;
 mod sh;
@@ -27,6 +28,8 @@ usage: cargo xtask <command>
   model            fetch the small real model of demo and tests; prints its path
   text-data        fetch chat templates and tokenizers of published models, for the tests
   demo             all of the above, then stream an answer
+  parity           compare the small models of tests/parity with a live mlx-lm (needs Python)
+                     PYTHON=...    a Python that has mlx-lm 0.32.0, rather than one of our own
   test-c           the tests in C and C++, and those of the library as a file
   header [--check] write include/quire.h, or compare it with what src/ffi says
   readme [--check] put tests/c/readme_example.c into README.md, or compare them
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         ["bench"] => bench::build(),
         ["model"] => model::fetch().map(|path| println!("{}", path.display())),
         ["text-data"] => text_data::fetch(),
+        ["parity"] => parity::run(),
         ["demo"] => bench::demo(),
         ["test-c"] => ctests::run(),
         ["header"] => header::run(false),

@@ -54,11 +54,15 @@ pub enum Status {
     Internal = 20,
     /// A saved cache is damaged, or was saved for another model or by another version.
     CacheInvalid = 21,
+    /// The call needs a chat template and the model has none.
+    TemplateMissing = 22,
+    /// The model's chat template is malformed, refuses the conversation, or does too much work.
+    TemplateError = 23,
 }
 
 impl Status {
     /// Every status, in numeric order.
-    pub const ALL: [Status; 22] = [
+    pub const ALL: [Status; 24] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::InvalidStructSize,
@@ -81,6 +85,8 @@ impl Status {
         Status::DeadlineExceeded,
         Status::Internal,
         Status::CacheInvalid,
+        Status::TemplateMissing,
+        Status::TemplateError,
     ];
 
     /// The status with this number, if there is one.
@@ -118,6 +124,8 @@ impl Status {
             Status::DeadlineExceeded => c"deadline exceeded",
             Status::Internal => c"internal error",
             Status::CacheInvalid => c"cache invalid",
+            Status::TemplateMissing => c"template missing",
+            Status::TemplateError => c"template error",
         }
     }
 

@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use super::event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
 use super::options::RequestOptions;
+use super::output::Output;
 use super::shared::Submission;
 use crate::error::Error;
 use crate::sampling::SamplingParams;
-use crate::text::{Detokenizer, Tokenizer};
+use crate::text::Tokenizer;
 
 /// A request that has been accepted and has not ended.
 pub(super) struct Active {
     id: RequestId,
     options: RequestOptions,
-    /// `None` for a model without a tokenizer.
-    detokenizer: Option<Detokenizer>,
+    output: Output,
     submitted: Instant,
     started: Option<Instant>,
     first_token: Option<Instant>,
@@ -28,7 +28,7 @@ impl Active {
         Active {
             id: submission.id,
             options: submission.options.clone(),
-            detokenizer: tokenizer.map(|tokenizer| Detokenizer::new(tokenizer, false)),
+            output: Output::new(tokenizer, submission.stops.as_ref(), submission.format.as_ref()),
             submitted: submission.submitted,
             started: None,
             first_token: None,
@@ -50,8 +50,14 @@ impl Active {
         }
     }
 
-    /// Takes a sampled token: the delta it gives, if any, and why the answer ends with it, if it does.
-    pub fn accept(&mut self, token: u32, eos: &[u32], now: Instant) -> (Option<Delta>, Option<FinishReason>) {
+    /// Takes a sampled token: adds the deltas that it gives, and says why the answer ends with it, if it does.
+    pub fn accept(
+        &mut self,
+        token: u32,
+        eos: &[u32],
+        now: Instant,
+        deltas: &mut Vec<Delta>,
+    ) -> Option<FinishReason> {
         self.first_token.get_or_insert(now);
         self.generated_tokens += 1;
         let end = if self.options.stop_tokens.contains(&token) {
@@ -61,21 +67,16 @@ impl Active {
         } else {
             None
         };
-        let mut delta = Delta::default();
-        if end.is_none() {
-            delta.tokens.push(token);
-            if let Some(detokenizer) = &mut self.detokenizer {
-                detokenizer.push(token, &mut delta.text);
-            }
-        }
+        let mut stop = if end.is_none() { self.output.push(token, deltas) } else { None };
         let end = end.or((self.generated_tokens >= self.options.max_tokens).then_some(FinishReason::Length));
-        if end.is_some()
-            && let Some(detokenizer) = &mut self.detokenizer
-        {
-            detokenizer.finish(&mut delta.text);
+        if stop.is_none() && end.is_some() {
+            stop = self.output.finish(deltas);
         }
-        let empty = delta.text.is_empty() && delta.tokens.is_empty();
-        ((!empty).then_some(delta), end)
+        let end = stop.map(FinishReason::StopString).or(end);
+        if end.is_some() {
+            self.output.close(deltas);
+        }
+        end
     }
 
     pub fn delta(&self, delta: Delta) -> Event {

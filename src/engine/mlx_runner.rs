@@ -151,7 +151,10 @@ impl Runner for MlxRunner {
             // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it.
             // (Pages in plain memory have no such array.)
             if let Some(last) = self.in_flight.back().filter(|_| !self.pages.arrays().is_empty()) {
-                last.result.eval()?;
+                match self.device.is_gpu() {
+                    true => self.device.synchronize()?,
+                    false => last.result.eval()?,
+                }
             }
             let changed = [&launched.result, &self.last];
             let states = self.pages.states().arrays();

@@ -15,6 +15,7 @@
 //! | `worker` | the step loop |
 //! | `pace` | how much of a prompt rides along with streams |
 //! | `active` | one request: tokens in, events out |
+//! | `output` | its tokens to text, cut off before a stop string, taken apart |
 //! | `registry` | which requests are live |
 //! | `queue`, `dispatcher` | the way of events to the application |
 
@@ -28,6 +29,7 @@ pub mod load;
 pub mod mlx_runner;
 pub mod mock;
 mod options;
+mod output;
 mod pace;
 mod queue;
 mod registry;
@@ -37,7 +39,7 @@ mod statistics;
 mod worker;
 
 pub use dispatcher::EventHandler;
-pub use event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
+pub use event::{Delta, DeltaKind, Event, EventKind, FinishReason, RequestId, Usage};
 pub use handle::Engine;
 pub use options::{DEFAULT_MAX_TOKENS, EngineOptions, Prompt, RequestOptions, Shutdown};
 pub use runner::{MemoryUse, Runner, Sampled};

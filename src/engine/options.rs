@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::model::WeightFormat;
 use crate::sampling::SamplingParams;
+use crate::text::Chat;
 
 /// How an engine is made. The C ABI documents each field (`quire_engine_options`).
 #[derive(Debug, Clone)]
@@ -84,13 +85,15 @@ impl EngineOptions {
 /// `max_tokens` of a request that does not say.
 pub const DEFAULT_MAX_TOKENS: u32 = 256;
 
-/// A prompt in one of its two forms.
+/// A prompt in one of its forms.
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// Text, to be tokenized.
     Text(String),
     /// Token ids, run as they are.
     Tokens(Vec<u32>),
+    /// A conversation, to be put into text by the model's chat template.
+    Chat(Box<Chat>),
 }
 
 /// What a request asks for. The C ABI documents each field (`quire_request_options`).
@@ -104,6 +107,14 @@ pub struct RequestOptions {
     pub sampling: SamplingParams,
     /// Tokens that end the answer besides the model's own.
     pub stop_tokens: Vec<u32>,
+    /// Texts that end the answer; never part of it. At most [`MAX_STOP_STRINGS`], of 1 to [`MAX_STOP_BYTES`] bytes.
+    ///
+    /// [`MAX_STOP_STRINGS`]: crate::text::MAX_STOP_STRINGS
+    /// [`MAX_STOP_BYTES`]: crate::text::MAX_STOP_BYTES
+    pub stop_strings: Vec<String>,
+    /// Whether the answer is taken apart into text, reasoning and tool calls; `None`: if the prompt is a
+    /// conversation.
+    pub parse: Option<bool>,
     /// Whether to go on past the model's end-of-sequence tokens.
     pub ignore_eos: bool,
     /// Higher first.
@@ -124,6 +135,8 @@ impl RequestOptions {
             max_tokens: DEFAULT_MAX_TOKENS,
             sampling: SamplingParams::default(),
             stop_tokens: Vec::new(),
+            stop_strings: Vec::new(),
+            parse: None,
             ignore_eos: false,
             priority: 0,
             timeout: None,

@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::statistics::Statistics;
 use crate::error::{Error, Result};
 use crate::model::ModelInfo;
-use crate::text::Tokenizer;
+use crate::text::{AnswerFormat, ChatTemplate, StopStrings, Tokenizer};
 
 /// A message to the engine's thread.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub(super) struct Submission {
     pub id: RequestId,
     pub prompt: Vec<u32>,
     pub options: RequestOptions,
+    /// Its stop strings, ready to be looked for.
+    pub stops: Option<StopStrings>,
+    /// How its answer is to be taken apart, if it is.
+    pub format: Option<AnswerFormat>,
     pub submitted: std::time::Instant,
 }
 
@@ -48,6 +52,8 @@ pub(super) struct Shared {
     pub registry: Registry,
     pub info: ModelInfo,
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// What puts conversations into text: none if the model has none, or what is wrong with it.
+    pub chat_template: Result<Option<ChatTemplate>>,
     /// Tokens that end an answer.
     pub eos_tokens: Vec<u32>,
     pub statistics: Mutex<Statistics>,

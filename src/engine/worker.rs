@@ -338,6 +338,7 @@ impl Worker {
     fn settle(&mut self, sampled: &[Sampled]) -> Result<()> {
         let now = Instant::now();
         let mut deltas = Vec::with_capacity(sampled.len());
+        let mut pieces = Vec::new();
         for &Sampled { id, token } in sampled {
             // The look-ahead of a sequence that has ended meanwhile is dropped here.
             let Some(active) = self.requests.get_mut(&id) else { continue };
@@ -345,8 +346,8 @@ impl Worker {
                 continue;
             }
             self.counts.generated_tokens += 1;
-            let (delta, end) = active.accept(token, &self.shared.eos_tokens, now);
-            deltas.extend(delta.map(|d| active.delta(d)));
+            let end = active.accept(token, &self.shared.eos_tokens, now, &mut pieces);
+            deltas.extend(pieces.drain(..).map(|piece| active.delta(piece)));
             if let Some(reason) = end {
                 self.ended.push(active.finished(reason, now));
                 self.counts.finished += 1;

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char, c_void};
 use super::engine::quire_engine;
 use super::error::{quire_error, quire_status};
 use super::guard;
-use crate::engine::{Event, EventKind, FinishReason, Usage};
+use crate::engine::{DeltaKind, Event, EventKind, FinishReason, Usage};
 
 /// What an event says.
 pub type quire_event_kind = i32;
@@ -18,6 +18,12 @@ pub const QUIRE_EVENT_FINISHED: quire_event_kind = 2;
 pub const QUIRE_EVENT_CANCELLED: quire_event_kind = 3;
 /// Terminal: the request failed; `status` and `message` say how.
 pub const QUIRE_EVENT_FAILED: quire_event_kind = 4;
+/// New reasoning of an answer that is taken apart (`quire_parse`), in `text`: what the model thinks before it
+/// answers. Comes joined like other deltas.
+pub const QUIRE_EVENT_REASONING: quire_event_kind = 5;
+/// A complete tool call of an answer that is taken apart: `tool_name` is the tool, `text` its arguments, a
+/// JSON object. The call's turn ends with the answer; run the tool, and put call and result into `messages`.
+pub const QUIRE_EVENT_TOOL_CALL: quire_event_kind = 6;
 
 /// Why an answer ended.
 pub type quire_finish_reason = i32;
@@ -30,6 +36,9 @@ pub const QUIRE_FINISH_END_OF_SEQUENCE: quire_finish_reason = 1;
 pub const QUIRE_FINISH_STOP_TOKEN: quire_finish_reason = 2;
 /// `max_tokens` tokens were generated.
 pub const QUIRE_FINISH_LENGTH: quire_finish_reason = 3;
+
+/// One of the request's stop strings came.
+pub const QUIRE_FINISH_STOP_STRING: quire_finish_reason = 4;
 
 /// One event of one request. Every accepted request has any number of deltas and then exactly one terminal
 /// event, when its pages are already free.
@@ -53,7 +62,8 @@ pub struct quire_event {
     pub text: *const c_char,
     /// Length of `text` in bytes.
     pub text_len: usize,
-    /// A delta's token ids. The token that ended an answer is not among them.
+    /// A delta's token ids. The token that ended an answer is not among them, nor is one with a part in
+    /// the stop string that did.
     pub tokens: *const u32,
     /// Number of tokens.
     pub token_count: usize,
@@ -76,6 +86,14 @@ pub struct quire_event {
     pub first_token_ns: u64,
     /// Nanoseconds from submit until its end.
     pub total_ns: u64,
+    /// The index of the stop string that ended the answer, where `finish_reason` is
+    /// `QUIRE_FINISH_STOP_STRING`; else 0.
+    pub stop_string: u32,
+    /// The tool that is called, `tool_name_len` bytes and a NUL after them; never NULL, empty unless `kind` is
+    /// `QUIRE_EVENT_TOOL_CALL`.
+    pub tool_name: *const c_char,
+    /// Length of `tool_name` in bytes.
+    pub tool_name_len: usize,
 }
 
 /// An event with what its pointers point to. `event` comes first, so the address of one is the other's.
@@ -85,26 +103,45 @@ pub(super) struct OwnedEvent {
     text: String,
     tokens: Vec<u32>,
     message: CString,
+    tool_name: String,
 }
 
 impl OwnedEvent {
     pub(super) fn new(event: Event) -> Box<Self> {
         let Event { request, tag, kind } = event;
         let (mut text, mut tokens, mut message) = (String::new(), Vec::new(), CString::default());
+        let mut tool_name = String::new();
         let mut usage = Usage::default();
-        let (mut stop_token, mut status) = (0, 0);
+        let (mut stop_token, mut stop_string, mut status) = (0, 0, 0);
         let mut finish_reason = QUIRE_FINISH_NONE;
         let kind = match kind {
             EventKind::Delta(delta) => {
                 (text, tokens) = (delta.text, delta.tokens);
-                QUIRE_EVENT_DELTA
+                match delta.kind {
+                    DeltaKind::Text => QUIRE_EVENT_DELTA,
+                    DeltaKind::Reasoning => QUIRE_EVENT_REASONING,
+                    DeltaKind::ToolCall(name) => {
+                        tool_name = name;
+                        QUIRE_EVENT_TOOL_CALL
+                    }
+                }
             }
             EventKind::Finished(reason, u) => {
                 usage = u;
-                (finish_reason, stop_token) = match reason {
-                    FinishReason::EndOfSequence(token) => (QUIRE_FINISH_END_OF_SEQUENCE, token),
-                    FinishReason::StopToken(token) => (QUIRE_FINISH_STOP_TOKEN, token),
-                    FinishReason::Length => (QUIRE_FINISH_LENGTH, 0),
+                finish_reason = match reason {
+                    FinishReason::EndOfSequence(token) => {
+                        stop_token = token;
+                        QUIRE_FINISH_END_OF_SEQUENCE
+                    }
+                    FinishReason::StopToken(token) => {
+                        stop_token = token;
+                        QUIRE_FINISH_STOP_TOKEN
+                    }
+                    FinishReason::StopString(index) => {
+                        stop_string = index;
+                        QUIRE_FINISH_STOP_STRING
+                    }
+                    FinishReason::Length => QUIRE_FINISH_LENGTH,
                 };
                 QUIRE_EVENT_FINISHED
             }
@@ -121,7 +158,9 @@ impl OwnedEvent {
             }
         };
         let text_len = text.len();
+        let tool_name_len = tool_name.len();
         text.push('\0');
+        tool_name.push('\0');
         let mut owned = Box::new(OwnedEvent {
             event: quire_event {
                 struct_size: size_of::<quire_event>(),
@@ -142,14 +181,19 @@ impl OwnedEvent {
                 queue_ns: nanos(usage.queued),
                 first_token_ns: usage.first_token.map_or(0, nanos),
                 total_ns: nanos(usage.total),
+                stop_string,
+                tool_name: std::ptr::null(),
+                tool_name_len,
             },
             text,
             tokens,
             message,
+            tool_name,
         });
         owned.event.text = owned.text.as_ptr().cast();
         owned.event.tokens = owned.tokens.as_ptr();
         owned.event.message = owned.message.as_ptr();
+        owned.event.tool_name = owned.tool_name.as_ptr().cast();
         owned
     }
 

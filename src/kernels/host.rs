@@ -16,10 +16,6 @@ use crate::cache::{BlockCopy, BlockId};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Faults, Held, host_op};
 
-/// More rows than this are multiplied by BLAS, with the weights unpacked for them: a tile of rows meets each
-/// packed weight, so the kernel's time grows with the rows, while BLAS's hardly does at first.
-const MOST_PACKED_ROWS: i32 = 32;
-
 /// Launches CPU kernels. Every operation it makes must be evaluated on a CPU stream.
 #[derive(Clone)]
 pub struct HostKernels {
@@ -163,26 +159,11 @@ impl HostKernels {
     /// `x W^T`, plus `add` `[n, rows]` if given: `x` `[n, columns]` to `[n, rows]`.
     pub fn multiply(&self, x: &Array, matrix: &HostMatrix, add: Option<&Array>) -> Result<Array> {
         let n = x.dim(0);
-        if n > MOST_PACKED_ROWS {
-            let unpacked = self.unpack(matrix)?.transpose_axes(&[1, 0])?;
-            return Ok(match add {
-                Some(add) => mlx_rs::ops::addmm(add, x, unpacked, None, None)?,
-                None => mlx_rs::ops::matmul(x, unpacked)?,
-            });
-        }
         let inputs: Vec<&Array> = std::iter::once(x).chain(add).collect();
         let (threads, matrix, adds) = (self.threads.clone(), matrix.clone(), add.is_some());
         host_op(&self.faults, &inputs, &[n, matrix.rows as i32], move |inputs, out| {
             let add = adds.then(|| inputs.f32(1));
             quantized_matmul(&threads, inputs.f32(0), &matrix.view(), add, out);
-        })
-    }
-
-    /// The whole matrix as floats.
-    fn unpack(&self, matrix: &HostMatrix) -> Result<Array> {
-        let (threads, matrix) = (self.threads.clone(), matrix.clone());
-        host_op(&self.faults, &[], &[matrix.rows as i32, matrix.columns as i32], move |_, out| {
-            dequantize(&threads, &matrix.view(), out);
         })
     }
 

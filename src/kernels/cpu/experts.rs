@@ -139,7 +139,7 @@ impl Plan {
 /// Rows in the order of the plan by their experts' matrices, `rows` of the stack `w` each.
 fn multiply(threads: &Threads, x: &[f32], w: &QuantizedWeights<'_>, rows: usize, plan: &Plan) -> Vec<f32> {
     w.check();
-    let prepared = prepare(x, w, plan.runs().map(|(_, pairs)| pairs));
+    let prepared = prepare(threads, x, w, plan.runs().map(|(_, pairs)| pairs));
     let mut out = vec![0.0; x.len() / w.columns * rows];
     let scattered = Scattered::new(&mut out);
     let step = (LEAST_WEIGHTS / w.columns).max(1).next_multiple_of(BLOCK);

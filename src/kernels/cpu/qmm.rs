@@ -31,7 +31,7 @@ pub struct QuantizedWeights<'a> {
 /// Columns handled at a time: the smallest group.
 const SPAN: usize = 32;
 /// Most rows of `x` handled together, so that a weight is unpacked once for all of them.
-pub(super) const TILE: usize = 8;
+pub(super) const TILE: usize = 6;
 /// Rows of `W` that meet a tile before the next tile: they stay in the nearest cache.
 pub(super) const BLOCK: usize = 16;
 
@@ -51,6 +51,11 @@ impl QuantizedWeights<'_> {
 
     fn row_words(&self) -> usize {
         self.columns * self.bits / 32
+    }
+
+    /// Vectors that a row's scales fill.
+    fn vectors(&self) -> usize {
+        (self.columns / self.group).div_ceil(LANES)
     }
 }
 
@@ -74,25 +79,63 @@ pub(super) struct Prepared {
 
 /// Lays out `x` for `w`. No tile reaches across two of `runs`, which follow each other and cover all rows.
 pub(super) fn prepare(
+    threads: &Threads,
     x: &[f32],
     w: &QuantizedWeights<'_>,
     runs: impl IntoIterator<Item = std::ops::Range<usize>>,
 ) -> Prepared {
-    let vectors = (w.columns / w.group).div_ceil(LANES);
-    let mut prepared = Prepared {
-        tiles: Vec::new(),
-        x: Vec::with_capacity(x.len() / SPAN),
-        sums: Vec::with_capacity(x.len() / w.columns * vectors),
-    };
+    let (rows, spans, vectors) = (x.len() / w.columns, w.columns / SPAN, w.vectors());
+    let mut tiles = Vec::with_capacity(rows.div_ceil(TILE));
     for run in runs {
         let mut first = run.start;
         while first < run.end {
             let count = tile_rows(run.end - first);
-            prepared.push(&x[first * w.columns..][..count * w.columns], first, w);
+            tiles.push((first, count));
             first += count;
         }
     }
-    prepared
+    let mut ordered = vec![Span([0.0; SPAN]); rows * spans];
+    let mut sums = vec![[0.0; LANES]; rows * vectors];
+    let (to, to_sums) = (Scattered::new(&mut ordered), Scattered::new(&mut sums));
+    // A few tiles are laid out sooner than another thread would have begun.
+    threads.ranges(tiles.len(), 4, |range| {
+        for &(first, count) in &tiles[range] {
+            let rows = first..first + count;
+            // SAFETY: `ranges` hands out disjoint ranges, and tiles are disjoint.
+            let (to, sums) = unsafe {
+                (
+                    to.range(rows.start * spans..rows.end * spans),
+                    to_sums.range(rows.start * vectors..rows.end * vectors),
+                )
+            };
+            lay_out(&x[rows.start * w.columns..rows.end * w.columns], w, to, sums);
+        }
+    });
+    Prepared { tiles, x: ordered, sums }
+}
+
+dispatch!(fn lay_out(x: &[f32], w: &QuantizedWeights<'_>, to: &mut [Span], sums: &mut [[f32; LANES]]) = lay_out_body);
+
+/// Rows of a tile, in the order of [`Prepared`].
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
+fn lay_out_body<V: Vector>(x: &[f32], w: &QuantizedWeights<'_>, to: &mut [Span], sums: &mut [[f32; LANES]]) {
+    let (count, spans, a_group) = (x.len() / w.columns, w.columns / SPAN, w.group / SPAN);
+    let (x, _) = x.as_chunks::<SPAN>();
+    for m in 0..count {
+        let mut group = V::zero();
+        for s in 0..spans {
+            let span = &x[m * spans + s];
+            to[s * count + m] = in_order(span, w.bits);
+            let (first, second) = halves(span);
+            group = group.add(V::load(first)).add(V::load(second));
+            if (s + 1).is_multiple_of(a_group) {
+                let g = s / a_group;
+                sums[g / LANES * count + m][g % LANES] = group.sum();
+                group = V::zero();
+            }
+        }
+    }
 }
 
 impl Prepared {
@@ -101,36 +144,26 @@ impl Prepared {
         let before = |row: usize| self.tiles.partition_point(|&(first, _)| first < row);
         &self.tiles[before(rows.start)..before(rows.end)]
     }
-
-    /// One more tile: rows `x`, of which `first` is the first.
-    fn push(&mut self, x: &[f32], first: usize, w: &QuantizedWeights<'_>) {
-        let (count, a_row) = (x.len() / w.columns, w.columns / SPAN);
-        let spans = x.as_chunks::<SPAN>().0;
-        for s in 0..a_row {
-            self.x.extend((0..count).map(|m| in_order(&spans[m * a_row + s], w.bits)));
-        }
-        let place = self.sums.len();
-        self.sums.resize(place + (w.columns / w.group).div_ceil(LANES) * count, [0.0; LANES]);
-        for (m, x) in x.chunks_exact(w.columns).enumerate() {
-            for (g, group) in x.chunks_exact(w.group).enumerate() {
-                self.sums[place + g / LANES * count + m][g % LANES] = group.iter().sum();
-            }
-        }
-        self.tiles.push((first, count));
-    }
 }
 
 /// A span's columns as weights of so many bits come out.
+#[inline(always)]
 fn in_order(from: &[f32; SPAN], bits: usize) -> Span {
-    match bits {
-        4 => Span(std::array::from_fn(|i| from[if i < LANES { 2 * i } else { 2 * (i - LANES) + 1 }])),
-        _ => Span(*from),
+    if bits != 4 {
+        return Span(*from);
     }
+    let mut to = [0.0; SPAN];
+    for i in 0..LANES {
+        (to[i], to[LANES + i]) = (from[2 * i], from[2 * i + 1]);
+    }
+    Span(to)
 }
 
-/// How many of `left` rows of `x` the next tile takes: as many as there are registers for.
+/// How many of `left` rows of `x` the next tile takes: no more than there are registers for, and as many as those
+/// that follow.
 fn tile_rows(left: usize) -> usize {
-    left.min(if best_is_roomy() { TILE } else { TILE / 2 })
+    let most = if best_is_roomy() { TILE } else { 4 };
+    left.div_ceil(left.div_ceil(most))
 }
 
 /// `out[m][n] = sum over k of x[m][k] * W[n][k]`, plus `add[m][n]` if given.
@@ -147,7 +180,7 @@ pub fn quantized_matmul(
     assert_eq!(x.len() / w.columns, out.len() / w.rows);
     assert!(x.len().is_multiple_of(w.columns) && out.len().is_multiple_of(w.rows));
     assert!(add.is_none_or(|add| add.len() == out.len()));
-    let prepared = prepare(x, w, std::iter::once(0..x.len() / w.columns));
+    let prepared = prepare(threads, x, w, std::iter::once(0..x.len() / w.columns));
     let out = Scattered::new(out);
     // Some 16 thousand weights are worth waking a thread for.
     threads.ranges(w.rows, (16 * 1024 / w.columns).max(1), |range| {
@@ -173,11 +206,14 @@ unsafe fn columns(
         for &(first, count) in &prepared.tiles {
             let products = &mut products[..count * rows.len()];
             row_products(prepared, w, rows.start, first, count, products);
-            for (r, products) in products.chunks_exact(count).enumerate() {
-                for (i, product) in products.iter().enumerate() {
-                    let at = (first + i) * w.rows + rows.start + r;
-                    // SAFETY: the caller owns this column.
-                    unsafe { out.set(at, product + add.map_or(0.0, |add| add[at])) };
+            // By rows of `out`: rows may be whole pages apart, which is as bad for a cache as can be.
+            for i in 0..count {
+                let at = (first + i) * w.rows + rows.start;
+                // SAFETY: the caller owns these columns.
+                let out = unsafe { out.range(at..at + rows.len()) };
+                out.iter_mut().zip(products[i..].iter().step_by(count)).for_each(|(out, x)| *out = *x);
+                if let Some(add) = add {
+                    out.iter_mut().zip(&add[at..]).for_each(|(out, add)| *out += add);
                 }
             }
         }
@@ -199,17 +235,13 @@ pub(super) fn row_products(
         (4, 3) => tile_4_3,
         (4, 4) => tile_4_4,
         (4, 5) => tile_4_5,
-        (4, 6) => tile_4_6,
-        (4, 7) => tile_4_7,
-        (4, _) => tile_4_8,
+        (4, _) => tile_4_6,
         (_, 1) => tile_8_1,
         (_, 2) => tile_8_2,
         (_, 3) => tile_8_3,
         (_, 4) => tile_8_4,
         (_, 5) => tile_8_5,
-        (_, 6) => tile_8_6,
-        (_, 7) => tile_8_7,
-        (_, _) => tile_8_8,
+        (_, _) => tile_8_6,
     };
     tile(prepared, w, n, first, out);
 }
@@ -241,22 +273,17 @@ tiles! {
     tile_4_4, tile_4_4_body: 4, 4;
     tile_4_5, tile_4_5_body: 4, 5;
     tile_4_6, tile_4_6_body: 4, 6;
-    tile_4_7, tile_4_7_body: 4, 7;
-    tile_4_8, tile_4_8_body: 4, 8;
     tile_8_1, tile_8_1_body: 8, 1;
     tile_8_2, tile_8_2_body: 8, 2;
     tile_8_3, tile_8_3_body: 8, 3;
     tile_8_4, tile_8_4_body: 8, 4;
     tile_8_5, tile_8_5_body: 8, 5;
     tile_8_6, tile_8_6_body: 8, 6;
-    tile_8_7, tile_8_7_body: 8, 7;
-    tile_8_8, tile_8_8_body: 8, 8;
 }
 
 /// `M` rows of `x` meet rows of `W` from the `n`th on; `out` is `[rows, M]`. A product's arithmetic is the same
-/// whatever `M` is.
+/// whatever `M` is, and whatever rows are beside it.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
 fn tile<V: Vector, const BITS: usize, const M: usize>(
     prepared: &Prepared,
     w: &QuantizedWeights<'_>,
@@ -264,56 +291,87 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
     first: usize,
     out: &mut [f32],
 ) {
-    let groups = w.columns / w.group;
-    let spans = w.group / SPAN;
-    let (all, vectors) = (groups * spans, groups.div_ceil(LANES));
-    let (x, _) = prepared.x[first * all..][..M * all].as_chunks::<M>();
+    let (spans, vectors) = (w.columns / SPAN, w.vectors());
+    let (x, _) = prepared.x[first * spans..][..M * spans].as_chunks::<M>();
     let (sums, _) = prepared.sums[first * vectors..][..M * vectors].as_chunks::<M>();
-    assert!(x.len() == all && sums.len() == vectors);
-    for (r, out) in out.as_chunks_mut::<M>().0.iter_mut().enumerate() {
-        let n = n + r;
-        let (words, _) = w.weight[n * w.row_words()..][..w.row_words()].as_chunks::<BITS>();
-        assert!(words.len() == all);
-        let scales = &w.scales[n * groups..][..groups];
-        let biases = &w.biases[n * groups..][..groups];
-        // Apart, so that one product does not wait for the other.
-        let (mut lows, mut highs) = ([V::zero(); M], [V::zero(); M]);
-        for g in 0..groups {
-            let scale = V::splat(scales[g]);
-            for s in g * spans..(g + 1) * spans {
-                // SAFETY: `s` is below `columns / SPAN`, how many spans a row of `W` and of `x` has.
-                let (words, x) = unsafe { (words.get_unchecked(s), x.get_unchecked(s)) };
-                let (low, high) = unpack::<V, BITS>(words);
-                let (low, high) = (low.mul(scale), high.mul(scale));
-                for m in 0..M {
-                    let (x_low, x_high) = halves(&x[m].0);
-                    lows[m] = low.mul_add(V::load(x_low), lows[m]);
-                    highs[m] = high.mul_add(V::load(x_high), highs[m]);
-                }
-            }
+    let (out, _) = out.as_chunks_mut::<M>();
+    let mut n = n;
+    let mut left = out;
+    // Two rows of `W` at a time where there are registers for it: then `x` is read half as often.
+    if V::ROOMY {
+        let (pairs, single) = left.as_chunks_mut::<2>();
+        for pair in pairs {
+            meet::<V, BITS, M, 2>(x, sums, w, n, pair);
+            n += 2;
         }
-        // The biases' part joins before the one sum across: rows are short, and such sums are what is slow.
-        for c in 0..vectors {
-            let bias = padded::<V>(&biases[c * LANES..groups.min((c + 1) * LANES)]);
-            for m in 0..M {
-                highs[m] = bias.mul_add(V::load(&sums[c][m]), highs[m]);
-            }
-        }
-        for m in 0..M {
-            out[m] = lows[m].add(highs[m]).sum();
-        }
+        left = single;
+    }
+    let (singles, _) = left.as_chunks_mut::<1>();
+    for single in singles {
+        meet::<V, BITS, M, 1>(x, sums, w, n, single);
+        n += 1;
     }
 }
 
-/// Up to a vector of numbers, zeros after them.
+/// `M` rows of `x` and their sums meet `R` rows of `W`, from the `n`th on.
 #[inline(always)]
-fn padded<V: Vector>(numbers: &[f32]) -> V {
-    if let Some(full) = numbers.first_chunk() {
-        return V::load(full);
+#[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
+fn meet<V: Vector, const BITS: usize, const M: usize, const R: usize>(
+    x: &[[Span; M]],
+    sums: &[[[f32; LANES]; M]],
+    w: &QuantizedWeights<'_>,
+    n: usize,
+    out: &mut [[f32; M]; R],
+) {
+    let groups = w.columns / w.group;
+    let spans = w.group / SPAN;
+    let all = groups * spans;
+    let mut words: [&[[u32; BITS]]; R] = [&[]; R];
+    let (mut scales, mut biases): ([&[f32]; R], [&[f32]; R]) = ([&[]; R], [&[]; R]);
+    for r in 0..R {
+        let n = n + r;
+        words[r] = w.weight[n * w.row_words()..][..w.row_words()].as_chunks::<BITS>().0;
+        scales[r] = &w.scales[n * groups..][..groups];
+        biases[r] = &w.biases[n * groups..][..groups];
+        assert!(words[r].len() == all);
     }
-    let mut vector = [0.0; LANES];
-    vector[..numbers.len()].copy_from_slice(numbers);
-    V::load(&vector)
+    assert!(x.len() == all && sums.len() == groups.div_ceil(LANES));
+    // Apart, so that one product does not wait for the other.
+    let (mut lows, mut highs) = ([[V::zero(); M]; R], [[V::zero(); M]; R]);
+    for g in 0..groups {
+        for s in g * spans..(g + 1) * spans {
+            let (mut low, mut high) = ([V::zero(); R], [V::zero(); R]);
+            for r in 0..R {
+                // SAFETY: `g` is below `groups`, `s` below `all`: how many there are, as asserted.
+                let (words, scale) = unsafe { (words[r].get_unchecked(s), *scales[r].get_unchecked(g)) };
+                let (l, h) = unpack::<V, BITS>(words);
+                (low[r], high[r]) = (l.mul(V::splat(scale)), h.mul(V::splat(scale)));
+            }
+            // SAFETY: as above.
+            let x = unsafe { x.get_unchecked(s) };
+            for m in 0..M {
+                let (x_low, x_high) = halves(&x[m].0);
+                let (x_low, x_high) = (V::load(x_low), V::load(x_high));
+                for r in 0..R {
+                    lows[r][m] = low[r].mul_add(x_low, lows[r][m]);
+                    highs[r][m] = high[r].mul_add(x_high, highs[r][m]);
+                }
+            }
+        }
+    }
+    // The biases' part joins before the one sum across: rows are short, and such sums are what is slow.
+    for r in 0..R {
+        for c in 0..sums.len() {
+            let bias = V::load_some(&biases[r][c * LANES..groups.min((c + 1) * LANES)]);
+            for m in 0..M {
+                highs[r][m] = bias.mul_add(V::load(&sums[c][m]), highs[r][m]);
+            }
+        }
+        for m in 0..M {
+            lows[r][m] = lows[r][m].add(highs[r][m]);
+        }
+        out[r] = V::sums(&lows[r]);
+    }
 }
 
 /// A span's integers as numbers: of 4 bits the even and the odd columns, of 8 the first and the second half.
@@ -342,7 +400,7 @@ fn halves<T>(span: &[T; SPAN]) -> (&[T; LANES], &[T; LANES]) {
     }
 }
 
-/// Writes `W` out in full, `[rows, columns]`: for long prompts a dense product pays for that.
+/// Writes `W` out in full, `[rows, columns]`.
 pub fn dequantize(threads: &Threads, w: &QuantizedWeights<'_>, out: &mut [f32]) {
     w.check();
     assert_eq!(out.len(), w.rows * w.columns);
@@ -385,100 +443,4 @@ fn dequantize_spans<V: Vector, const BITS: usize>(w: &QuantizedWeights<'_>, n: u
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Owned {
-        weight: Vec<u32>,
-        scales: Vec<f32>,
-        biases: Vec<f32>,
-    }
-
-    /// Numbers without a pattern: a multiplicative hash.
-    fn noise(i: usize) -> u32 {
-        (i as u32).wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(2_246_822_519)
-    }
-
-    fn float(i: usize) -> f32 {
-        noise(i) as f32 / u32::MAX as f32 - 0.5
-    }
-
-    fn weights(rows: usize, columns: usize, bits: usize, group: usize) -> Owned {
-        let groups = rows * columns / group;
-        Owned {
-            weight: (0..rows * columns * bits / 32).map(noise).collect(),
-            scales: (0..groups).map(|i| float(i + 1000) * 0.1).collect(),
-            biases: (0..groups).map(|i| float(i + 5000)).collect(),
-        }
-    }
-
-    /// Weight `[n][k]` by the definition of the format, in double precision.
-    fn value(w: &QuantizedWeights<'_>, n: usize, k: usize) -> f64 {
-        let bit = (n * w.columns + k) * w.bits;
-        let q = (w.weight[bit / 32] >> (bit % 32)) & ((1 << w.bits) - 1);
-        let g = (n * w.columns + k) / w.group;
-        f64::from(w.scales[g]) * f64::from(q) + f64::from(w.biases[g])
-    }
-
-    #[test]
-    fn the_product_is_the_definition() {
-        let threads = Threads::new(2);
-        for (bits, group) in [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)] {
-            let (rows, columns) = (37, 256);
-            let owned = weights(rows, columns, bits, group);
-            let w = QuantizedWeights {
-                weight: &owned.weight,
-                scales: &owned.scales,
-                biases: &owned.biases,
-                rows,
-                columns,
-                bits,
-                group,
-            };
-            let mut dense = vec![f32::NAN; rows * columns];
-            dequantize(&threads, &w, &mut dense);
-            for m in [1, 2, 3, 4, 5, 9] {
-                let x: Vec<f32> = (0..m * columns).map(|i| float(i + 77)).collect();
-                let add: Vec<f32> = (0..m * rows).map(float).collect();
-                let mut out = vec![f32::NAN; m * rows];
-                quantized_matmul(&threads, &x, &w, Some(&add), &mut out);
-                for i in 0..m {
-                    for n in 0..rows {
-                        let product: f64 =
-                            (0..columns).map(|k| f64::from(x[i * columns + k]) * value(&w, n, k)).sum();
-                        let want = product + f64::from(add[i * rows + n]);
-                        assert!((f64::from(out[i * rows + n]) - want).abs() < 2e-4, "{bits} {group} {m}");
-                    }
-                }
-            }
-            for n in 0..rows {
-                for k in 0..columns {
-                    assert!((f64::from(dense[n * columns + k]) - value(&w, n, k)).abs() < 1e-5);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_does_not_depend_on_its_neighbours() {
-        let threads = Threads::new(2);
-        let owned = weights(64, 128, 4, 32);
-        let w = QuantizedWeights {
-            weight: &owned.weight,
-            scales: &owned.scales,
-            biases: &owned.biases,
-            rows: 64,
-            columns: 128,
-            bits: 4,
-            group: 32,
-        };
-        let x: Vec<f32> = (0..7 * 128).map(float).collect();
-        let mut together = vec![0.0; 7 * 64];
-        quantized_matmul(&threads, &x, &w, None, &mut together);
-        for m in 0..7 {
-            let mut alone = vec![0.0; 64];
-            quantized_matmul(&threads, &x[m * 128..][..128], &w, None, &mut alone);
-            assert_eq!(alone, together[m * 64..][..64], "bit for bit");
-        }
-    }
-}
+mod tests;

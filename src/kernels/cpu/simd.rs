@@ -52,6 +52,26 @@ pub(super) trait Vector: Copy {
         lanes[0]
     }
 
+    /// [`Vector::sum`] of several, to the bit.
+    #[inline(always)]
+    fn sums<const N: usize>(vectors: &[Self; N]) -> [f32; N] {
+        let mut sums = [0.0; N];
+        for i in 0..N {
+            sums[i] = vectors[i].sum();
+        }
+        sums
+    }
+
+    /// The first lanes from numbers, no more than there are lanes; the rest zeros.
+    #[inline(always)]
+    fn load_some(numbers: &[f32]) -> Self {
+        let mut lanes = [0.0; LANES];
+        for i in 0..numbers.len().min(LANES) {
+            lanes[i] = numbers[i];
+        }
+        Self::load(&lanes)
+    }
+
     /// The highest lane.
     #[inline(always)]
     fn highest(self) -> f32 {
@@ -253,8 +273,41 @@ pub(super) mod x86 {
             }
         }
         #[inline(always)]
+        fn sums<const N: usize>(vectors: &[Self; N]) -> [f32; N] {
+            let mut sums = [0.0; N];
+            let (fours, _) = vectors.as_chunks::<4>();
+            let (to, _) = sums.as_chunks_mut::<4>();
+            for i in 0..fours.len() {
+                unsafe { _mm_storeu_ps(to[i].as_mut_ptr(), four_sums(&fours[i])) };
+            }
+            for i in N / 4 * 4..N {
+                sums[i] = vectors[i].sum();
+            }
+            sums
+        }
+        #[inline(always)]
+        fn load_some(numbers: &[f32]) -> Self {
+            let mask = ((1u32 << numbers.len().min(LANES)) - 1) as u16;
+            Avx512(unsafe { _mm512_maskz_loadu_ps(mask, numbers.as_ptr()) })
+        }
+        #[inline(always)]
         fn mul_add(self, a: Self, b: Self) -> Self {
             Avx512(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
+        }
+    }
+
+    /// Four vectors' sums, added up in [`Vector::sum`]'s order: quarters of several share a register.
+    #[inline(always)]
+    unsafe fn four_sums([a, b, c, d]: &[Avx512; 4]) -> __m128 {
+        unsafe {
+            let halves = |x: __m512, y: __m512| {
+                _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(x, y), _mm512_shuffle_f32x4::<0xee>(x, y))
+            };
+            let (ab, cd) = (halves(a.0, b.0), halves(c.0, d.0));
+            let v = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+            let v = _mm512_add_ps(v, _mm512_permute_ps::<0b01_00_11_10>(v));
+            let v = _mm512_add_ps(v, _mm512_permute_ps::<0b10_11_00_01>(v));
+            _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, v))
         }
     }
 

@@ -47,6 +47,51 @@ fn bytes_become_numbers() {
     }
 }
 
+dispatch!(fn sums(vectors: &[[f32; LANES]; 7], together: &mut [f32; 7], alone: &mut [f32; 7]) = sums_body);
+
+#[inline(always)]
+fn sums_body<V: Vector>(vectors: &[[f32; LANES]; 7], together: &mut [f32; 7], alone: &mut [f32; 7]) {
+    let mut loaded = [V::zero(); 7];
+    for i in 0..7 {
+        loaded[i] = V::load(&vectors[i]);
+        alone[i] = loaded[i].sum();
+    }
+    *together = V::sums(&loaded);
+}
+
+#[test]
+fn several_sums_are_the_sums() {
+    let number = |i: usize| ((i * 7919) % 1000) as f32 / 300.0 - 1.5;
+    let vectors = std::array::from_fn(|v| std::array::from_fn(|i| number(v * LANES + i)));
+    let (mut together, mut alone, mut portable) = ([0.0; 7], [0.0; 7], [0.0; 7]);
+    sums(&vectors, &mut together, &mut alone);
+    assert_eq!(together, alone, "bit for bit");
+    sums_body::<Portable>(&vectors, &mut together, &mut portable);
+    assert_eq!((together, alone), (portable, portable), "on every machine");
+    for (sum, vector) in alone.iter().zip(&vectors) {
+        assert!((sum - vector.iter().sum::<f32>()).abs() < 1e-4, "{sum}");
+    }
+}
+
+dispatch!(fn some(numbers: &[f32], out: &mut [f32; LANES]) = some_body);
+
+#[inline(always)]
+fn some_body<V: Vector>(numbers: &[f32], out: &mut [f32; LANES]) {
+    V::load_some(numbers).store(out);
+}
+
+#[test]
+fn fewer_numbers_are_filled_up_with_zeros() {
+    let numbers: [f32; LANES] = std::array::from_fn(|i| i as f32 + 1.0);
+    for count in 0..=LANES {
+        let (mut best, mut portable) = ([f32::NAN; LANES], [f32::NAN; LANES]);
+        some(&numbers[..count], &mut best);
+        some_body::<Portable>(&numbers[..count], &mut portable);
+        assert_eq!((&best[..count], portable), (&numbers[..count], best));
+        assert!(best[count..].iter().all(|x| *x == 0.0), "{count}: {best:?}");
+    }
+}
+
 dispatch!(fn from_halves(halves: &[u16; LANES], out: &mut [f32; LANES]) = from_halves_body);
 
 #[inline(always)]

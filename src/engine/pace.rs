@@ -3,8 +3,12 @@
 //!
 //! Measured as the engine runs, for what a prompt token costs beside a batch of decoding rows differs by
 //! orders of magnitude between devices and models.
+//!
+//! The measure is what a step took when that many rows decoded and nothing else was done: what the streams are
+//! used to, not what decoding takes by now. While a prompt is long in coming the streams' own contexts grow; a
+//! prompt whose share grew with them would slow the streams further, and take longer still.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::scheduler::{RowInput, Step};
@@ -16,7 +20,7 @@ const LEAST: usize = 2;
 /// The part of a decoding step's time that prompt tokens may take on top of it; less than 1, for times vary.
 const SHARE: f64 = 0.8;
 /// How much a new measurement counts against those before it.
-const WEIGHT: f64 = 0.25;
+const WEIGHT: f64 = 0.125;
 
 /// A running mean that forgets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,8 +46,10 @@ pub(super) struct Pace {
     /// Launched steps that were not collected.
     in_flight: VecDeque<Load>,
     last_collected: Option<Instant>,
-    /// Seconds of a step of decoding rows only.
-    decode_step: Mean,
+    /// Seconds of a step of decoding rows only, by how many they are.
+    decode_step: BTreeMap<usize, Mean>,
+    /// Decoding rows of the step launched last.
+    decode_rows: usize,
     /// Seconds that a prompt token adds to a step.
     prompt_token: Mean,
 }
@@ -57,6 +63,7 @@ impl Pace {
         };
         let decode_rows = step.rows.iter().filter(|row| is_decode(&row.input)).count();
         let tokens: usize = step.rows.iter().map(crate::scheduler::Row::input_len).sum();
+        self.decode_rows = decode_rows;
         self.in_flight.push_back(Load { launched: now, decode_rows, prompt_tokens: tokens - decode_rows });
     }
 
@@ -77,11 +84,22 @@ impl Pace {
     fn observe(&mut self, load: Load, took: Duration) {
         let took = took.as_secs_f64();
         if load.prompt_tokens == 0 {
-            self.decode_step.add(took);
+            self.decode_step.entry(load.decode_rows).or_default().add(took);
             return;
         }
-        let decoding = if load.decode_rows == 0 { 0.0 } else { self.decode_step.0.unwrap_or(0.0) };
+        let decoding = self.decoding(load.decode_rows).unwrap_or(0.0);
         self.prompt_token.add((took - decoding).max(0.0) / load.prompt_tokens as f64);
+    }
+
+    /// Seconds of a step of so many decoding rows only, as far as known: else those of the next fewer, or of the
+    /// fewest there were.
+    fn decoding(&self, rows: usize) -> Option<f64> {
+        if rows == 0 {
+            return Some(0.0);
+        }
+        let nearest =
+            self.decode_step.range(..=rows).next_back().or_else(|| self.decode_step.first_key_value());
+        nearest.and_then(|(_, mean)| mean.0)
     }
 
     /// Launched steps will not be collected.
@@ -91,7 +109,9 @@ impl Pace {
 
     /// Most prompt tokens for the next step, if it has decoding rows.
     pub fn prompt_tokens(&self) -> usize {
-        let (Some(step), Some(token)) = (self.decode_step.0, self.prompt_token.0) else { return FIRST_GUESS };
+        let (Some(step), Some(token)) = (self.decoding(self.decode_rows.max(1)), self.prompt_token.0) else {
+            return FIRST_GUESS;
+        };
         let tokens = SHARE * step / token.max(1e-9);
         (tokens as usize).max(LEAST)
     }
@@ -136,7 +156,7 @@ mod tests {
         assert_eq!(pace.prompt_tokens(), FIRST_GUESS);
         // A step of 20 ms, 0.1 ms a prompt token.
         let now = run(&mut pace, Instant::now(), &[(8, 0, 20); 20]);
-        run(&mut pace, now, &[(8, 100, 30); 20]);
+        run(&mut pace, now, &[(8, 100, 30); 40]);
         assert!((155..=165).contains(&pace.prompt_tokens()), "{}", pace.prompt_tokens());
     }
 
@@ -145,8 +165,22 @@ mod tests {
         let mut pace = Pace::default();
         let now = run(&mut pace, Instant::now(), &[(1, 0, 10), (1, 10, 1000)]);
         assert_eq!(pace.prompt_tokens(), LEAST);
-        run(&mut pace, now, &[(1, 1000, 10); 80]);
+        run(&mut pace, now, &[(1, 1000, 10); 160]);
         assert!(pace.prompt_tokens() > 100_000);
+    }
+
+    #[test]
+    fn each_number_of_streams_is_measured_by_itself() {
+        let mut pace = Pace::default();
+        let now = run(&mut pace, Instant::now(), &[(1, 0, 10); 20]);
+        let now = run(&mut pace, now, &[(8, 0, 30); 20]);
+        let now = run(&mut pace, now, &[(1, 10, 20); 40]);
+        assert_eq!(pace.prompt_tokens(), 8);
+        // Streams were added that the prompt is not to blame for.
+        run(&mut pace, now, &[(8, 10, 40); 40]);
+        assert!((23..=24).contains(&pace.prompt_tokens()), "{}", pace.prompt_tokens());
+        // Of nine, eight are known.
+        assert_eq!(pace.decoding(9), pace.decoding(8));
     }
 
     #[test]
@@ -159,7 +193,7 @@ mod tests {
         pace.collected(at(20));
         pace.launched(&step(8, 100), at(120));
         pace.collected(at(120));
-        assert!((pace.decode_step.0.unwrap() - 0.020).abs() < 1e-6);
+        assert!((pace.decoding(8).unwrap() - 0.020).abs() < 1e-6);
     }
 
     #[test]
@@ -171,6 +205,6 @@ mod tests {
         pace.launched(&step(1, 0), at(1));
         pace.collected(at(10));
         pace.collected(at(20));
-        assert!((pace.decode_step.0.unwrap() - 0.010).abs() < 1e-6);
+        assert!((pace.decoding(1).unwrap() - 0.010).abs() < 1e-6);
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::AttentionShape;
 use crate::kernels::cpu::half;
-use crate::kernels::cpu::simd::{LANES, Vector, dispatch};
+use crate::kernels::cpu::simd::{LANES, Vector, dispatch, prefetch};
 
 /// Queries that meet a key together, while it is in registers.
 const TOGETHER: usize = 4;
@@ -53,7 +53,12 @@ pub fn attend(job: &Job<'_>, queries: &[Query], positions: Range<usize>) -> (Vec
     let mut seen = vec![Seen::default(); queries.len()];
     let mut sums = vec![0.0; queries.len() * job.shape.head_dim];
     let strip = job.shape.block_size.min(LANES);
+    let last = queries.iter().map(|query| query.position + 1).max().unwrap_or(0).min(positions.end);
     for first in positions.clone().step_by(STRIPS * strip) {
+        let next = first + STRIPS * strip;
+        if next < last {
+            Keys::new(job, next..last.min(next + STRIPS * strip)).fetch_ahead(job);
+        }
         let tiles = queries.chunks(TOGETHER).zip(seen.chunks_mut(TOGETHER));
         for ((queries, seen), sums) in tiles.zip(sums.chunks_mut(TOGETHER * job.shape.head_dim)) {
             // Queries see no further than this, so nothing further is read: it may never have been written.
@@ -97,6 +102,21 @@ impl Keys {
             assert!(head + dim * size <= job.keys.len().min(job.values.len()));
         }
         Keys { positions, width, strips, count }
+    }
+
+    /// Asks for these keys and values, so that they are near when they are needed: blocks lie anywhere, and no
+    /// processor guesses where the next one is.
+    fn fetch_ahead(&self, job: &Job<'_>) {
+        let AttentionShape { head_dim: dim, block_size: size, .. } = *job.shape;
+        let (lines, a_line) = (64 / size_of::<u16>(), (64 / size_of::<u16>() / size).max(1));
+        for &(keys, values) in &self.strips[..self.count] {
+            for d in (0..dim).step_by(a_line) {
+                prefetch(&job.keys[keys + d * size]);
+            }
+            for i in (0..self.width * dim).step_by(lines) {
+                prefetch(&job.values[values + i]);
+            }
+        }
     }
 
     /// How many of these positions a query sees.

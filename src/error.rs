@@ -54,11 +54,13 @@ pub enum Status {
     Internal = 20,
     /// A saved cache is damaged, or was saved for another model or by another version.
     CacheInvalid = 21,
+    /// A grammar (JSON schema, regular expression, ...) is malformed, impossible or too complex.
+    GrammarInvalid = 22,
 }
 
 impl Status {
     /// Every status, in numeric order.
-    pub const ALL: [Status; 22] = [
+    pub const ALL: [Status; 23] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::InvalidStructSize,
@@ -81,6 +83,7 @@ impl Status {
         Status::DeadlineExceeded,
         Status::Internal,
         Status::CacheInvalid,
+        Status::GrammarInvalid,
     ];
 
     /// The status with this number, if there is one.
@@ -118,6 +121,7 @@ impl Status {
             Status::DeadlineExceeded => c"deadline exceeded",
             Status::Internal => c"internal error",
             Status::CacheInvalid => c"cache invalid",
+            Status::GrammarInvalid => c"grammar invalid",
         }
     }
 

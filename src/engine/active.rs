@@ -4,14 +4,18 @@ use std::time::Instant;
 
 use super::event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
 use super::options::RequestOptions;
+use super::runner::Sampled;
 use super::shared::Submission;
-use crate::error::Error;
-use crate::sampling::SamplingParams;
+use crate::error::{Error, Result};
+use crate::grammar::GrammarState;
+use crate::sampling::{PromptLogprobs, RowSampling, TokenLogprobs};
 use crate::text::{Detokenizer, Tokenizer};
 
 /// A request that has been accepted and has not ended.
 pub(super) struct Active {
     id: RequestId,
+    /// Which of its prompt's answers it is.
+    index: u32,
     options: RequestOptions,
     /// `None` for a model without a tokenizer.
     detokenizer: Option<Detokenizer>,
@@ -21,12 +25,27 @@ pub(super) struct Active {
     prompt_tokens: u32,
     cached_tokens: u32,
     generated_tokens: u32,
+    /// What would end the answer before it has `min_tokens` tokens.
+    banned: Vec<u32>,
+    grammar: Option<GrammarState>,
+    /// Of the prompt's tokens from the second on, as far as they are known; then delivered.
+    prompt_logprobs: Vec<TokenLogprobs>,
 }
 
 impl Active {
-    pub fn new(submission: &Submission, tokenizer: Option<&Tokenizer>) -> Self {
+    /// `eos` are the model's end-of-sequence tokens.
+    pub fn new(submission: &Submission, tokenizer: Option<&Tokenizer>, eos: &[u32]) -> Self {
+        let options = &submission.options;
+        let mut banned = Vec::new();
+        if options.min_tokens > 0 {
+            banned.extend_from_slice(&options.stop_tokens);
+            if !options.ignore_eos {
+                banned.extend_from_slice(eos);
+            }
+        }
         Active {
             id: submission.id,
+            index: submission.index,
             options: submission.options.clone(),
             detokenizer: tokenizer.map(|tokenizer| Detokenizer::new(tokenizer, false)),
             submitted: submission.submitted,
@@ -35,11 +54,57 @@ impl Active {
             prompt_tokens: u32::try_from(submission.prompt.len()).unwrap_or(u32::MAX),
             cached_tokens: 0,
             generated_tokens: 0,
+            banned,
+            grammar: None,
+            prompt_logprobs: Vec::new(),
         }
     }
 
-    pub fn sampling(&self) -> &SamplingParams {
-        &self.options.sampling
+    /// Makes the answer follow a grammar, from its beginning on.
+    pub fn follow(&mut self, grammar: Option<GrammarState>) {
+        self.grammar = grammar;
+    }
+
+    /// Whether a row from this position on computes log-probabilities of the prompt, for tokens that have none yet.
+    pub fn scores_prompt(&self, start: u32) -> bool {
+        self.options.logprobs.prompt && self.generated_tokens == 0 && start + 1 < self.prompt_tokens
+    }
+
+    /// Takes log-probabilities of prompt tokens. They come in order; what is computed again after the request was
+    /// put aside is known already.
+    pub fn score_prompt(&mut self, scored: PromptLogprobs) {
+        let known = (self.prompt_logprobs.len() + 1).saturating_sub(scored.start);
+        self.prompt_logprobs.extend(scored.tokens.into_iter().skip(known));
+    }
+
+    /// How a token is chosen after `sampled_before` others; `tokens` are those of the sequence that are known.
+    pub fn how<'a>(&'a self, sampled_before: u32, tokens: &'a [u32]) -> RowSampling<'a> {
+        let too_early = sampled_before < self.options.min_tokens;
+        RowSampling {
+            logprobs: self.options.logprobs,
+            tokens,
+            prompt_len: self.prompt_tokens as usize,
+            banned: if too_early { &self.banned } else { &[] },
+            constrained: self.grammar.is_some(),
+            ..RowSampling::new(&self.options.sampling)
+        }
+    }
+
+    /// Works out what the grammar allows after the tokens so far, less what the request does not want as long as
+    /// something is left. `sampled_before` tokens were sampled for it.
+    pub fn find_allowed(&mut self, sampled_before: u32, eos: &[u32]) -> Result<()> {
+        let Some(grammar) = &mut self.grammar else { return Ok(()) };
+        let too_early = sampled_before < self.options.min_tokens;
+        let banned = self.banned.iter().filter(|_| too_early);
+        let eos = eos.iter().filter(|_| self.options.ignore_eos);
+        let bias = self.options.sampling.logit_bias.iter();
+        let biased = bias.filter(|(_, bias)| *bias == f32::NEG_INFINITY).map(|(token, _)| token);
+        grammar.mask(banned.chain(eos).chain(biased).copied()).map(drop)
+    }
+
+    /// What [`Active::find_allowed`] found; empty without a grammar.
+    pub fn allowed(&self) -> &[u32] {
+        self.grammar.as_ref().map_or(&[], GrammarState::last_mask)
     }
 
     /// The request takes part in a step; the first time, `cached_tokens` of its prompt were reused.
@@ -50,20 +115,34 @@ impl Active {
         }
     }
 
-    /// Takes a sampled token: the delta it gives, if any, and why the answer ends with it, if it does.
-    pub fn accept(&mut self, token: u32, eos: &[u32], now: Instant) -> (Option<Delta>, Option<FinishReason>) {
+    /// Takes a sampled token: the delta it gives, if any, and why the answer ends with it, if it does. An error if
+    /// its grammar cannot go on.
+    pub fn accept(
+        &mut self,
+        sampled: Sampled,
+        eos: &[u32],
+        now: Instant,
+    ) -> Result<(Option<Delta>, Option<FinishReason>)> {
+        let Sampled { token, logprobs, .. } = sampled;
         self.first_token.get_or_insert(now);
         self.generated_tokens += 1;
-        let end = if self.options.stop_tokens.contains(&token) {
+        let mut end = if self.options.stop_tokens.contains(&token) {
             Some(FinishReason::StopToken(token))
-        } else if !self.options.ignore_eos && eos.contains(&token) {
+        } else if eos.contains(&token) && !(self.options.ignore_eos && self.grammar.is_none()) {
             Some(FinishReason::EndOfSequence(token))
         } else {
             None
         };
         let mut delta = Delta::default();
-        if end.is_none() {
+        let is_text = end.is_none();
+        if let Some(grammar) = self.grammar.as_mut().filter(|_| is_text)
+            && grammar.accept(token)?
+        {
+            end = Some(FinishReason::GrammarComplete);
+        }
+        if is_text {
             delta.tokens.push(token);
+            delta.logprobs.extend(logprobs.map(|logprobs| *logprobs));
             if let Some(detokenizer) = &mut self.detokenizer {
                 detokenizer.push(token, &mut delta.text);
             }
@@ -74,8 +153,11 @@ impl Active {
         {
             detokenizer.finish(&mut delta.text);
         }
-        let empty = delta.text.is_empty() && delta.tokens.is_empty();
-        ((!empty).then_some(delta), end)
+        if self.generated_tokens == 1 {
+            delta.prompt_logprobs = std::mem::take(&mut self.prompt_logprobs);
+        }
+        let empty = delta.text.is_empty() && delta.tokens.is_empty() && delta.prompt_logprobs.is_empty();
+        Ok(((!empty).then_some(delta), end))
     }
 
     pub fn delta(&self, delta: Delta) -> Event {
@@ -95,7 +177,7 @@ impl Active {
     }
 
     fn event(&self, kind: EventKind) -> Event {
-        Event { request: self.id, tag: self.options.tag, kind }
+        Event { request: self.id, index: self.index, tag: self.options.tag, kind }
     }
 
     fn usage(&self, now: Instant) -> Usage {

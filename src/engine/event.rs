@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::sampling::TokenLogprobs;
 
 /// Names one request of one engine: never 0, never reused.
 pub type RequestId = u64;
@@ -12,6 +13,8 @@ pub type RequestId = u64;
 pub struct Event {
     /// The request.
     pub request: RequestId,
+    /// Which of the answers to its prompt this is, from 0 on.
+    pub index: u32,
     /// What its submitter attached to it.
     pub tag: usize,
     /// What happened.
@@ -39,12 +42,16 @@ impl EventKind {
 }
 
 /// A piece of an answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Delta {
     /// Whole characters; may be empty while one is incomplete.
     pub text: String,
     /// The tokens of this piece.
     pub tokens: Vec<u32>,
+    /// Their log-probabilities, one for each, or none if they were not asked for.
+    pub logprobs: Vec<TokenLogprobs>,
+    /// Those of the prompt's tokens from the second on, if they were asked for: in the first delta.
+    pub prompt_logprobs: Vec<TokenLogprobs>,
 }
 
 /// Why an answer is complete.
@@ -56,6 +63,8 @@ pub enum FinishReason {
     StopToken(u32),
     /// The request got as many tokens as it asked for.
     Length,
+    /// The request's grammar is complete: nothing can follow.
+    GrammarComplete,
 }
 
 /// What a request used.

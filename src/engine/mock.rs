@@ -5,6 +5,8 @@
 //!   from pages the mock wrote itself: one wrong page, slot or copy gives another token.
 //! - A greedy row depends on its context alone. With a temperature the hash also takes the seed and
 //!   `sampled_before`. [`expected_tokens`] computes the same without pages: the oracle of tests.
+//! - What may not be chosen (banned tokens, a bias of minus infinity, what a grammar does not allow) is not; other
+//!   settings have nothing to act on, for the mock has no probabilities. It invents log-probabilities.
 //! - A step that breaks the contract of [`Step`] (table too short, slot taken twice, page not written,
 //!   page written by a neighbour in the same step, token not sampled) fails with an internal error.
 //! - Faults happen where [`MockOptions`] says, and nowhere else.
@@ -17,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::{MemoryUse, Runner, Sampled};
+use super::{Constrained, MemoryUse, Runner, Sampled};
 use crate::cache::BlockId;
 use crate::error::{Error, Result, Status};
-use crate::sampling::SamplingParams;
+use crate::sampling::{PromptLogprobs, RowSampling, SamplingParams, TokenLogprobs};
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
 
 /// What a token slot holds before it is written. No vocabulary reaches it.
@@ -76,19 +78,50 @@ impl MockOptions {
     }
 
     /// The token that follows a context of this hash.
-    fn next_token(&self, context: ContextHash, params: &SamplingParams, sampled_before: u32) -> u32 {
-        let mut h = context.0;
-        if !params.is_greedy() {
-            h = mix(h ^ mix(params.seed ^ mix(u64::from(sampled_before) + 1)));
+    fn next_token(&self, at: &Place, how: &RowSampling<'_>, allowed: Option<&[u32]>) -> u32 {
+        let mut h = at.context.0;
+        if !how.params.is_greedy() {
+            h = mix(h ^ mix(how.params.seed ^ mix(u64::from(at.sampled_before) + 1)));
         }
         let h = mix(h);
-        if self.eos_every > 0 && (h >> 32).is_multiple_of(u64::from(self.eos_every)) {
+        let may = |token: u32| match allowed {
+            Some(mask) => mask.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1),
+            None => {
+                let banned = |&(t, bias): &(u32, f32)| t == token && bias == f32::NEG_INFINITY;
+                !how.banned.contains(&token) && !how.params.logit_bias.iter().any(banned)
+            }
+        };
+        if self.eos_every > 0 && (h >> 32).is_multiple_of(u64::from(self.eos_every)) && may(self.eos_token) {
             return self.eos_token;
         }
         // One of the other tokens.
         let token = (h % u64::from(self.vocab_size - 1)) as u32;
-        token + u32::from(token >= self.eos_token)
+        let token = token + u32::from(token >= self.eos_token);
+        if may(token) {
+            return token;
+        }
+        let others: Vec<u32> = (0..self.vocab_size).filter(|&token| may(token)).collect();
+        others.get((h % others.len().max(1) as u64) as usize).copied().unwrap_or(token)
     }
+
+    /// A sampled token, with log-probabilities if they are wanted: the first of the vocabulary are likely.
+    fn sampled(&self, id: SequenceId, token: u32, how: &RowSampling<'_>) -> Sampled {
+        let logprobs = how.logprobs.chosen.then(|| Box::new(self.logprobs(token, how)));
+        Sampled { id, token, logprobs }
+    }
+
+    fn logprobs(&self, token: u32, how: &RowSampling<'_>) -> TokenLogprobs {
+        let logprob = |token: u32| -1.0 - token as f32;
+        let top = (0..how.logprobs.top.min(self.vocab_size)).map(|token| (token, logprob(token))).collect();
+        TokenLogprobs::new(logprob(token), top, how.logprobs.top)
+    }
+}
+
+/// What a token depends on beside how it is chosen.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    context: ContextHash,
+    sampled_before: u32,
 }
 
 /// A hash of a sequence of tokens, fed one at a time.
@@ -124,7 +157,7 @@ pub fn expected_tokens(
     prompt.iter().for_each(|&t| context.feed(t));
     let mut tokens = Vec::with_capacity(count);
     for sampled_before in 0..count as u32 {
-        let token = options.next_token(context, params, sampled_before);
+        let token = options.next_token(&Place { context, sampled_before }, &RowSampling::new(params), None);
         context.feed(token);
         tokens.push(token);
     }
@@ -142,6 +175,17 @@ struct InFlight {
     number: u64,
     ready: Option<Instant>,
     sampled: Vec<Sampled>,
+    waiting: Vec<Waiting>,
+    scored: Vec<(SequenceId, PromptLogprobs)>,
+}
+
+/// A row that waits for its grammar.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    /// Where its token goes.
+    index: usize,
+    slot: u32,
+    place: Place,
 }
 
 /// The mock runner. See the module's page.
@@ -160,6 +204,8 @@ pub struct MockRunner {
     /// For each page slot the step that wrote it last, and the index of the row.
     writers: Vec<(u64, usize)>,
     slots_taken: Vec<bool>,
+    /// Those of the step collected last.
+    scored: Vec<(SequenceId, PromptLogprobs)>,
 }
 
 impl MockRunner {
@@ -176,6 +222,7 @@ impl MockRunner {
             device_free_at: None,
             writers: vec![(0, 0); num_blocks as usize * block_size as usize],
             slots_taken: vec![false; max_sequences],
+            scored: Vec::new(),
         })
     }
 
@@ -286,32 +333,67 @@ impl MockRunner {
         Ok(context)
     }
 
-    fn run(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<Vec<Sampled>> {
-        if params.len() != step.rows.len() {
-            return Err(Error::internal(format!(
-                "mock: {} params for {} rows",
-                params.len(),
-                step.rows.len()
-            )));
+    fn run(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<(Vec<Sampled>, Vec<Waiting>)> {
+        if how.len() != step.rows.len() {
+            let (given, rows) = (how.len(), step.rows.len());
+            return Err(Error::internal(format!("mock: {given} params for {rows} rows")));
+        }
+        if self.in_flight.back().is_some_and(|step| !step.waiting.is_empty()) {
+            return Err(Error::internal("mock: a step is launched while rows of the last one wait"));
         }
         self.copy_blocks(step)?;
         self.write_rows(step)?;
-        let mut sampled = Vec::with_capacity(step.rows.len());
-        for (index, (row, params)) in step.rows.iter().zip(params).enumerate() {
-            let context = self.context(index, row)?;
-            let slot = &mut self.slots[row.slot as usize];
-            *slot = None;
-            match (row.samples, params) {
-                (true, Some(params)) => {
-                    let token = self.options.next_token(context, params, row.sampled_before);
-                    *slot = Some(Slot { id: row.id, token });
-                    sampled.push(Sampled { id: row.id, token });
+        let (mut sampled, mut waiting) = (Vec::with_capacity(step.rows.len()), Vec::new());
+        for (index, (row, how)) in step.rows.iter().zip(how).enumerate() {
+            let place = Place { context: self.context(index, row)?, sampled_before: row.sampled_before };
+            self.slots[row.slot as usize] = None;
+            match (row.samples, how) {
+                (true, Some(how)) if how.constrained => {
+                    waiting.push(Waiting { index: sampled.len(), slot: row.slot, place });
+                    sampled.push(Sampled::new(row.id, POISON));
+                }
+                (true, Some(how)) => {
+                    let token = self.options.next_token(&place, how, None);
+                    self.slots[row.slot as usize] = Some(Slot { id: row.id, token });
+                    sampled.push(self.options.sampled(row.id, token, how));
                 }
                 (false, None) => {}
+                (false, Some(how)) if !how.scored.is_empty() => {}
                 _ => return Err(broken(row, "it has params and does not sample, or the other way round")),
             }
         }
-        Ok(sampled)
+        Ok((sampled, waiting))
+    }
+
+    fn score(&self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Vec<(SequenceId, PromptLogprobs)> {
+        let rows = step.rows.iter().zip(how).filter_map(|(row, how)| Some((row, how.as_ref()?)));
+        let scored = rows.filter(|(_, how)| !how.scored.is_empty()).map(|(row, how)| {
+            let tokens = how.scored.iter().map(|&token| self.options.logprobs(token, how)).collect();
+            (row.id, PromptLogprobs { start: row.start as usize + 1, tokens })
+        });
+        scored.collect()
+    }
+
+    fn choose(&mut self, rows: &[Constrained<'_>]) -> Result<()> {
+        let step = self.in_flight.back_mut().ok_or_else(|| Error::internal("mock: no step is in flight"))?;
+        let waiting = std::mem::take(&mut step.waiting);
+        if waiting.is_empty() || waiting.len() != rows.len() {
+            let (given, waiting) = (rows.len(), waiting.len());
+            return Err(Error::internal(format!("mock: {given} grammars for {waiting} rows")));
+        }
+        for (row, waiting) in rows.iter().zip(waiting) {
+            let sampled = &mut step.sampled[waiting.index];
+            let id = sampled.id;
+            *sampled = match &row.how {
+                Some(how) => {
+                    let token = self.options.next_token(&waiting.place, how, Some(row.allowed));
+                    self.options.sampled(id, token, how)
+                }
+                None => Sampled::new(id, 0),
+            };
+            self.slots[waiting.slot as usize] = Some(Slot { id, token: sampled.token });
+        }
+        Ok(())
     }
 }
 
@@ -335,7 +417,7 @@ fn injected(what: &str, step: u64) -> Error {
 }
 
 impl Runner for MockRunner {
-    fn launch(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<()> {
+    fn launch(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<()> {
         self.steps += 1;
         let number = self.steps;
         if number == self.options.panic_at_step {
@@ -344,15 +426,20 @@ impl Runner for MockRunner {
         if number == self.options.fail_at_step {
             return Err(injected("launching", number));
         }
-        let sampled = self.run(step, params)?;
+        let (sampled, waiting) = self.run(step, how)?;
+        let scored = self.score(step, how);
         let ready = (self.options.step_micros > 0).then(|| {
             let now = Instant::now();
             let begin = self.device_free_at.map_or(now, |free| free.max(now));
             begin + Duration::from_micros(self.options.step_micros)
         });
         self.device_free_at = ready;
-        self.in_flight.push_back(InFlight { number, ready, sampled });
+        self.in_flight.push_back(InFlight { number, ready, sampled, waiting, scored });
         Ok(())
+    }
+
+    fn constrain(&mut self, rows: &[Constrained<'_>]) -> Result<()> {
+        self.choose(rows)
     }
 
     fn collect(&mut self) -> Result<Vec<Sampled>> {
@@ -364,7 +451,15 @@ impl Runner for MockRunner {
         if step.number == self.options.fail_collect_at_step {
             return Err(injected("collecting", step.number));
         }
+        if !step.waiting.is_empty() {
+            return Err(Error::internal("mock: a step was collected whose rows wait for their grammars"));
+        }
+        self.scored = step.scored;
         Ok(step.sampled)
+    }
+
+    fn take_prompt_logprobs(&mut self) -> Vec<(SequenceId, PromptLogprobs)> {
+        std::mem::take(&mut self.scored)
     }
 
     fn reset(&mut self) -> Result<()> {

@@ -41,6 +41,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Pending {
+    index: u32,
     tag: usize,
     delta: Option<Delta>,
     terminal: Option<EventKind>,
@@ -48,10 +49,10 @@ struct Pending {
 
 impl State {
     fn push(&mut self, event: Event) {
-        let Event { request, tag, kind } = event;
+        let Event { request, index, tag, kind } = event;
         let pending = self.pending.entry(request).or_insert_with(|| {
             self.order.push_back(request);
-            Pending { tag, ..Pending::default() }
+            Pending { index, tag, ..Pending::default() }
         });
         debug_assert!(pending.terminal.is_none(), "an event after the terminal one");
         match kind {
@@ -59,6 +60,8 @@ impl State {
                 Some(delta) => {
                     delta.text.push_str(&new.text);
                     delta.tokens.extend(new.tokens);
+                    delta.logprobs.extend(new.logprobs);
+                    delta.prompt_logprobs.extend(new.prompt_logprobs);
                 }
                 none => *none = Some(new),
             },
@@ -69,7 +72,7 @@ impl State {
     fn pop(&mut self) -> Option<Event> {
         let request = self.order.pop_front()?;
         let pending = self.pending.get_mut(&request)?;
-        let tag = pending.tag;
+        let (index, tag) = (pending.index, pending.tag);
         let kind = match pending.delta.take() {
             Some(delta) => EventKind::Delta(delta),
             None => pending.terminal.take()?,
@@ -79,7 +82,7 @@ impl State {
         } else {
             self.pending.remove(&request);
         }
-        Some(Event { request, tag, kind })
+        Some(Event { request, index, tag, kind })
     }
 }
 
@@ -138,13 +141,21 @@ impl EventQueue {
 mod tests {
     use super::*;
     use crate::engine::{FinishReason, Usage};
+    use crate::sampling::TokenLogprobs;
+
+    /// With a log-probability for each token.
+    fn piece(text: &str, tokens: &[u32]) -> Delta {
+        let logprob = |&token| TokenLogprobs { logprob: token as f32, top: Vec::new() };
+        let logprobs = tokens.iter().map(logprob).collect();
+        Delta { text: text.into(), tokens: tokens.to_vec(), logprobs, prompt_logprobs: Vec::new() }
+    }
 
     fn delta(request: u64, text: &str, token: u32) -> Event {
-        Event { request, tag: 7, kind: EventKind::Delta(Delta { text: text.into(), tokens: vec![token] }) }
+        Event { request, index: 2, tag: 7, kind: EventKind::Delta(piece(text, &[token])) }
     }
 
     fn finished(request: u64) -> Event {
-        Event { request, tag: 7, kind: EventKind::Finished(FinishReason::Length, Usage::default()) }
+        Event { request, index: 2, tag: 7, kind: EventKind::Finished(FinishReason::Length, Usage::default()) }
     }
 
     fn take(queue: &EventQueue) -> Event {
@@ -159,7 +170,7 @@ mod tests {
         let queue = EventQueue::default();
         queue.push([delta(1, "a", 1), delta(2, "x", 9)]);
         queue.push([delta(1, "b", 2), finished(1)]);
-        assert_eq!(take(&queue).kind, EventKind::Delta(Delta { text: "ab".into(), tokens: vec![1, 2] }));
+        assert_eq!(take(&queue).kind, EventKind::Delta(piece("ab", &[1, 2])));
         assert_eq!(take(&queue), finished(1));
         assert_eq!(take(&queue), delta(2, "x", 9));
         assert_eq!(queue.wait(Some(Duration::ZERO)), Taken::TimedOut);

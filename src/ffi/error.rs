@@ -53,6 +53,9 @@ pub const QUIRE_DEADLINE_EXCEEDED: quire_status = 19;
 pub const QUIRE_INTERNAL: quire_status = 20;
 /// A saved cache is damaged, or was saved for another model, page format or version; the message says which.
 pub const QUIRE_CACHE_INVALID: quire_status = 21;
+/// A grammar is malformed, allows no text, or is too complex; the message says what is wrong and where. As the
+/// status of a failed request: the grammar became too complex on the way.
+pub const QUIRE_GRAMMAR_INVALID: quire_status = 22;
 
 /// An error: a status and a message. Owned by whoever received it, freed with `quire_error_free`.
 pub struct quire_error {
@@ -145,6 +148,7 @@ mod tests {
             (QUIRE_DEADLINE_EXCEEDED, Status::DeadlineExceeded),
             (QUIRE_INTERNAL, Status::Internal),
             (QUIRE_CACHE_INVALID, Status::CacheInvalid),
+            (QUIRE_GRAMMAR_INVALID, Status::GrammarInvalid),
         ];
         assert_eq!(constants.map(|(_, status)| status), Status::ALL);
         assert!(constants.iter().all(|(constant, status)| *constant == status.code()));

@@ -12,7 +12,7 @@ mod memory;
 
 use mlx_rs::error::Exception;
 
-pub use array::{column, columns, from_bytes, from_f16_bits, from_u32, from_words, rows, to_bytes};
+pub use array::{bits, column, columns, from_bytes, from_f16_bits, from_u32, from_words, rows, to_bytes};
 pub use device::Device;
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};

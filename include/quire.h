@@ -355,6 +355,14 @@ quire_status quire_engine_release(quire_engine *engine,
 
 /* Requests ------------------------------------------------------------------------------------------ */
 
+// A piece of text that goes in: UTF-8, no NUL needed.
+typedef struct quire_string {
+    // The bytes; may be NULL if len is 0.
+    const char *bytes;
+    // Their number.
+    size_t len;
+} quire_string;
+
 // What is added to a token's logit.
 typedef struct quire_logit_bias {
     // The token.
@@ -430,6 +438,12 @@ typedef struct quire_request_options {
     size_t cache_salt_len;
     // Comes back in each of the request's events. The library never looks at it. Default NULL.
     void *tag;
+    // Texts that end the answer, wherever token boundaries lie: at most 64, of 1 to 1024 bytes each. A stop
+    // string is never part of the answer, nor is any piece of it; text that may become one is held back until
+    // it is certain. Needs a model with a tokenizer. Special tokens count as their text ("<|im_end|>").
+    const quire_string *stop_strings;
+    // Number of stop strings.
+    size_t stop_string_count;
     // How many answers to give, 1 to 128; more than 1 needs a temperature. Each is a request of its own, with
     // its own events and id: the first id comes from quire_engine_submit, the others follow it. They compute
     // their common prompt once and share its pages. The first answer is what it would be alone. Default 1.
@@ -542,6 +556,9 @@ typedef int32_t quire_finish_reason;
 // max_tokens tokens were generated.
 #define QUIRE_FINISH_LENGTH 3
 
+// One of the request's stop strings came.
+#define QUIRE_FINISH_STOP_STRING 4
+
 // The request's grammar is complete: nothing could follow.
 #define QUIRE_FINISH_GRAMMAR 5
 
@@ -574,7 +591,8 @@ typedef struct quire_event {
     const char *text;
     // Length of text in bytes.
     size_t text_len;
-    // A delta's token ids. The token that ended an answer is not among them.
+    // A delta's token ids. The token that ended an answer is not among them, nor is one with a part in
+    // the stop string that did.
     const uint32_t *tokens;
     // Number of tokens.
     size_t token_count;
@@ -597,6 +615,9 @@ typedef struct quire_event {
     uint64_t first_token_ns;
     // Nanoseconds from submit until its end.
     uint64_t total_ns;
+    // The index of the stop string that ended the answer, where finish_reason is
+    // QUIRE_FINISH_STOP_STRING; else 0.
+    uint32_t stop_string;
     // Which of the answers to its prompt this is, from 0 on; see n of quire_request_options.
     uint32_t answer_index;
     // The log-probabilities of a delta's tokens, token_count of them, if the request asked for them; else

@@ -13,7 +13,7 @@ use quire::model::layers::Kernels;
 use quire::model::locate::locate;
 use quire::model::weights::Weights;
 use quire::model::{Architecture, Checkpoint};
-use quire::sampling::SamplingParams;
+use quire::sampling::{RowSampling, SamplingParams};
 use quire::scheduler::{Row, RowInput};
 
 const CACHE: u64 = 8 << 20;
@@ -227,11 +227,11 @@ fn ids_out_of_range_are_refused_before_anything_runs() {
     ];
     for (what, row) in bad {
         let step = quire::scheduler::Step { rows: vec![row], copies: vec![] };
-        let e = driver.loaded.runner.launch(&step, &[Some(&greedy())]).unwrap_err();
+        let e = driver.loaded.runner.launch(&step, &[Some(RowSampling::new(&greedy()))]).unwrap_err();
         assert!(e.message().contains(what), "{what}: {e}");
     }
     let step = quire::scheduler::Step { rows: vec![good], copies: vec![] };
     assert!(driver.loaded.runner.launch(&step, &[]).is_err());
-    driver.loaded.runner.launch(&step, &[Some(&greedy())]).unwrap();
+    driver.loaded.runner.launch(&step, &[Some(RowSampling::new(&greedy()))]).unwrap();
     assert_eq!(driver.loaded.runner.collect().unwrap().len(), 1);
 }

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use super::event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
 use super::options::RequestOptions;
+use super::output::Output;
 use super::runner::Sampled;
 use super::shared::Submission;
 use crate::error::{Error, Result};
 use crate::grammar::GrammarState;
 use crate::sampling::{PromptLogprobs, RowSampling, TokenLogprobs};
-use crate::text::{Detokenizer, Tokenizer};
+use crate::text::Tokenizer;
 
 /// A request that has been accepted and has not ended.
 pub(super) struct Active {
@@ -17,8 +18,7 @@ pub(super) struct Active {
     /// Which of its prompt's answers it is.
     index: u32,
     options: RequestOptions,
-    /// `None` for a model without a tokenizer.
-    detokenizer: Option<Detokenizer>,
+    output: Output,
     submitted: Instant,
     started: Option<Instant>,
     first_token: Option<Instant>,
@@ -47,7 +47,7 @@ impl Active {
             id: submission.id,
             index: submission.index,
             options: submission.options.clone(),
-            detokenizer: tokenizer.map(|tokenizer| Detokenizer::new(tokenizer, false)),
+            output: Output::new(tokenizer, submission.stops.as_ref()),
             submitted: submission.submitted,
             started: None,
             first_token: None,
@@ -140,19 +140,12 @@ impl Active {
         {
             end = Some(FinishReason::GrammarComplete);
         }
-        if is_text {
-            delta.tokens.push(token);
-            delta.logprobs.extend(logprobs.map(|logprobs| *logprobs));
-            if let Some(detokenizer) = &mut self.detokenizer {
-                detokenizer.push(token, &mut delta.text);
-            }
-        }
+        let mut stop = if is_text { self.output.push(token, logprobs, &mut delta) } else { None };
         let end = end.or((self.generated_tokens >= self.options.max_tokens).then_some(FinishReason::Length));
-        if end.is_some()
-            && let Some(detokenizer) = &mut self.detokenizer
-        {
-            detokenizer.finish(&mut delta.text);
+        if stop.is_none() && end.is_some() {
+            stop = self.output.finish(&mut delta);
         }
+        let end = stop.map(FinishReason::StopString).or(end);
         if self.generated_tokens == 1 {
             delta.prompt_logprobs = std::mem::take(&mut self.prompt_logprobs);
         }

@@ -61,6 +61,8 @@ pub enum FinishReason {
     EndOfSequence(u32),
     /// This stop token of the request's came.
     StopToken(u32),
+    /// The stop string of the request's with this index came; it is not in the text.
+    StopString(u32),
     /// The request got as many tokens as it asked for.
     Length,
     /// The request's grammar is complete: nothing can follow.

@@ -16,7 +16,7 @@ use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
 use crate::error::{Error, Result, Status};
 use crate::model::ModelInfo;
-use crate::text::Tokenizer;
+use crate::text::{StopStrings, Tokenizer};
 
 /// A model, its cache, and the thread that runs it.
 ///
@@ -53,6 +53,10 @@ impl Engine {
     /// the one returned.
     pub fn submit(&self, mut options: RequestOptions) -> Result<RequestId> {
         self.check_choice(&options)?;
+        let stops = StopStrings::new(&options.stop_strings)?;
+        if stops.is_some() {
+            self.tokenizer_for_text()?;
+        }
         let prompt = match std::mem::replace(&mut options.prompt, Prompt::Tokens(Vec::new())) {
             Prompt::Tokens(tokens) => {
                 self.check_tokens(&tokens, "prompt_tokens")?;
@@ -74,8 +78,8 @@ impl Engine {
             options.sampling.seed = options.sampling.seed_of(index);
             // The prompt's log-probabilities are the same for all.
             options.logprobs.prompt &= index == 0;
-            let (prompt, grammar) = (prompt.clone(), grammars.next().flatten());
-            let submission = Submission { id, index, prompt, options, grammar, submitted };
+            let (prompt, stops, grammar) = (prompt.clone(), stops.clone(), grammars.next().flatten());
+            let submission = Submission { id, index, prompt, options, stops, grammar, submitted };
             self.send(Command::Submit(Box::new(submission)));
         })
     }

@@ -15,6 +15,7 @@
 //! | `worker` | the step loop |
 //! | `pace` | how much of a prompt rides along with streams |
 //! | `active` | one request: tokens in, events out |
+//! | `output` | its tokens to text, cut off before a stop string |
 //! | `registry` | which requests are live |
 //! | `queue`, `dispatcher` | the way of events to the application |
 
@@ -28,6 +29,7 @@ pub mod load;
 pub mod mlx_runner;
 pub mod mock;
 mod options;
+mod output;
 mod pace;
 mod queue;
 mod registry;

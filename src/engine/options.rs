@@ -116,6 +116,11 @@ pub struct RequestOptions {
     pub grammar: Option<Grammar>,
     /// Tokens that end the answer besides the model's own.
     pub stop_tokens: Vec<u32>,
+    /// Texts that end the answer; never part of it. At most [`MAX_STOP_STRINGS`], of 1 to [`MAX_STOP_BYTES`] bytes.
+    ///
+    /// [`MAX_STOP_STRINGS`]: crate::text::MAX_STOP_STRINGS
+    /// [`MAX_STOP_BYTES`]: crate::text::MAX_STOP_BYTES
+    pub stop_strings: Vec<String>,
     /// Whether to go on past the model's end-of-sequence tokens.
     pub ignore_eos: bool,
     /// Higher first.
@@ -140,6 +145,7 @@ impl RequestOptions {
             logprobs: LogprobRequest::default(),
             grammar: None,
             stop_tokens: Vec::new(),
+            stop_strings: Vec::new(),
             ignore_eos: false,
             priority: 0,
             timeout: None,

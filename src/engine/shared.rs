@@ -14,7 +14,7 @@ use super::statistics::Statistics;
 use crate::error::{Error, Result, Status};
 use crate::grammar::{Grammar, GrammarState, Grammars};
 use crate::model::ModelInfo;
-use crate::text::Tokenizer;
+use crate::text::{StopStrings, Tokenizer};
 
 /// A message to the engine's thread.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Submission {
     pub index: u32,
     pub prompt: Vec<u32>,
     pub options: RequestOptions,
+    /// Its stop strings, ready to be looked for.
+    pub stops: Option<StopStrings>,
     /// Where its grammar begins.
     pub grammar: Option<GrammarState>,
     pub submitted: std::time::Instant,

@@ -23,7 +23,7 @@ unsafe impl guard::Versioned for quire_engine_options {
 }
 // SAFETY: as above.
 unsafe impl guard::Versioned for quire_request_options {
-    const MIN_SIZE: usize = std::mem::offset_of!(Self, n);
+    const MIN_SIZE: usize = std::mem::offset_of!(Self, stop_strings);
 }
 // SAFETY: as above.
 unsafe impl guard::Versioned for quire_statistics {

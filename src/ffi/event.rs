@@ -32,6 +32,8 @@ pub const QUIRE_FINISH_STOP_TOKEN: quire_finish_reason = 2;
 /// `max_tokens` tokens were generated.
 pub const QUIRE_FINISH_LENGTH: quire_finish_reason = 3;
 
+/// One of the request's stop strings came.
+pub const QUIRE_FINISH_STOP_STRING: quire_finish_reason = 4;
 /// The request's grammar is complete: nothing could follow.
 pub const QUIRE_FINISH_GRAMMAR: quire_finish_reason = 5;
 
@@ -67,7 +69,8 @@ pub struct quire_event {
     pub text: *const c_char,
     /// Length of `text` in bytes.
     pub text_len: usize,
-    /// A delta's token ids. The token that ended an answer is not among them.
+    /// A delta's token ids. The token that ended an answer is not among them, nor is one with a part in
+    /// the stop string that did.
     pub tokens: *const u32,
     /// Number of tokens.
     pub token_count: usize,
@@ -90,6 +93,9 @@ pub struct quire_event {
     pub first_token_ns: u64,
     /// Nanoseconds from submit until its end.
     pub total_ns: u64,
+    /// The index of the stop string that ended the answer, where `finish_reason` is
+    /// `QUIRE_FINISH_STOP_STRING`; else 0.
+    pub stop_string: u32,
     /// Which of the answers to its prompt this is, from 0 on; see `n` of `quire_request_options`.
     pub answer_index: u32,
     /// The log-probabilities of a delta's tokens, `token_count` of them, if the request asked for them; else
@@ -154,7 +160,7 @@ impl OwnedEvent {
         let (mut text, mut tokens, mut message) = (String::new(), Vec::new(), CString::default());
         let (mut usage, mut logprobs, mut prompt_logprobs) =
             (Usage::default(), Logprobs::default(), Logprobs::default());
-        let (mut stop_token, mut status) = (0, 0);
+        let (mut stop_token, mut stop_string, mut status) = (0, 0, 0);
         let mut finish_reason = QUIRE_FINISH_NONE;
         let kind = match kind {
             EventKind::Delta(delta) => {
@@ -165,11 +171,21 @@ impl OwnedEvent {
             }
             EventKind::Finished(reason, u) => {
                 usage = u;
-                (finish_reason, stop_token) = match reason {
-                    FinishReason::EndOfSequence(token) => (QUIRE_FINISH_END_OF_SEQUENCE, token),
-                    FinishReason::StopToken(token) => (QUIRE_FINISH_STOP_TOKEN, token),
-                    FinishReason::Length => (QUIRE_FINISH_LENGTH, 0),
-                    FinishReason::GrammarComplete => (QUIRE_FINISH_GRAMMAR, 0),
+                finish_reason = match reason {
+                    FinishReason::EndOfSequence(token) => {
+                        stop_token = token;
+                        QUIRE_FINISH_END_OF_SEQUENCE
+                    }
+                    FinishReason::StopToken(token) => {
+                        stop_token = token;
+                        QUIRE_FINISH_STOP_TOKEN
+                    }
+                    FinishReason::StopString(index) => {
+                        stop_string = index;
+                        QUIRE_FINISH_STOP_STRING
+                    }
+                    FinishReason::Length => QUIRE_FINISH_LENGTH,
+                    FinishReason::GrammarComplete => QUIRE_FINISH_GRAMMAR,
                 };
                 QUIRE_EVENT_FINISHED
             }
@@ -207,6 +223,7 @@ impl OwnedEvent {
                 queue_ns: nanos(usage.queued),
                 first_token_ns: usage.first_token.map_or(0, nanos),
                 total_ns: nanos(usage.total),
+                stop_string,
                 answer_index: index,
                 logprobs: std::ptr::null(),
                 top_logprobs: std::ptr::null(),

@@ -36,6 +36,16 @@ pub struct quire_logit_bias {
     pub bias: f32,
 }
 
+/// A piece of text that goes in: UTF-8, no NUL needed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct quire_string {
+    /// The bytes; may be NULL if `len` is 0.
+    pub bytes: *const c_char,
+    /// Their number.
+    pub len: usize,
+}
+
 /// One request. Fill with `quire_request_options_init`, then set a prompt (text or tokens, not both) and
 /// what else you like. Everything is copied during `quire_engine_submit`.
 #[repr(C)]
@@ -83,6 +93,12 @@ pub struct quire_request_options {
     pub cache_salt_len: usize,
     /// Comes back in each of the request's events. The library never looks at it. Default NULL.
     pub tag: *mut c_void,
+    /// Texts that end the answer, wherever token boundaries lie: at most 64, of 1 to 1024 bytes each. A stop
+    /// string is never part of the answer, nor is any piece of it; text that may become one is held back until
+    /// it is certain. Needs a model with a tokenizer. Special tokens count as their text ("<|im_end|>").
+    pub stop_strings: *const quire_string,
+    /// Number of stop strings.
+    pub stop_string_count: usize,
     /// How many answers to give, 1 to 128; more than 1 needs a temperature. Each is a request of its own, with
     /// its own events and id: the first id comes from `quire_engine_submit`, the others follow it. They compute
     /// their common prompt once and share its pages. The first answer is what it would be alone. Default 1.
@@ -169,6 +185,8 @@ pub unsafe extern "C" fn quire_request_options_init(
                     cache_salt: std::ptr::null(),
                     cache_salt_len: 0,
                     tag: std::ptr::null_mut(),
+                    stop_strings: std::ptr::null(),
+                    stop_string_count: 0,
                     n: 1,
                     min_tokens: 0,
                     typical_p: sampling.typical_p,
@@ -223,6 +241,7 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
             },
             grammar: read_grammar(&options)?,
             stop_tokens: guard::slice(options.stop_tokens, options.stop_token_count, "stop_tokens")?.to_vec(),
+            stop_strings: read_strings(options.stop_strings, options.stop_string_count, "stop_strings")?,
             ignore_eos: guard::flag(options.ignore_eos, "ignore_eos")?,
             priority: options.priority,
             timeout: match options.timeout_ms {
@@ -234,6 +253,25 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
             tag: options.tag as usize,
         })
     }
+}
+
+/// A caller's texts, copied.
+///
+/// # Safety
+/// `strings` is NULL or valid for reading `count` of them, and each of them for its own length.
+unsafe fn read_strings(strings: *const quire_string, count: usize, name: &str) -> Result<Vec<String>, Error> {
+    // SAFETY: passed on.
+    let strings = unsafe { guard::slice(strings, count, name)? };
+    if strings.len() > crate::text::MAX_STOP_STRINGS {
+        // Said before anything is copied.
+        let most = crate::text::MAX_STOP_STRINGS;
+        return Err(Error::argument(format!("{name} has {count} strings, want at most {most}")));
+    }
+    let read = |(i, s): (usize, &quire_string)| {
+        // SAFETY: passed on.
+        unsafe { guard::text(s.bytes, s.len, &format!("{name}[{i}]")) }.map(str::to_owned)
+    };
+    strings.iter().enumerate().map(read).collect()
 }
 
 /// Whether a caller's header did not know `n` and what follows it: there the struct has zeros.

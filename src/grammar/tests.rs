@@ -242,11 +242,17 @@ fn bombs_are_refused_or_go_off_within_limits() {
 fn damaged_grammars_are_refused_or_followed() {
     let walker = Walker::new();
     let seeds = [
-        (GrammarKind::JsonSchema, r##"{"type":"object","properties":{"a":{"$ref":"#/$defs/b"},"c":{"type":"array",
+        (
+            GrammarKind::JsonSchema,
+            r##"{"type":"object","properties":{"a":{"$ref":"#/$defs/b"},"c":{"type":"array",
           "items":{"anyOf":[{"type":"string","pattern":"^x+$"},{"enum":[1,null]}]},"minItems":1}},"required":["a"],
-          "$defs":{"b":{"type":"integer","multipleOf":3,"maximum":1e3}},"additionalProperties":{"type":"number"}}"##),
+          "$defs":{"b":{"type":"integer","multipleOf":3,"maximum":1e3}},"additionalProperties":{"type":"number"}}"##,
+        ),
         (GrammarKind::Regex, r"([a-z]+\d{2,4}|(?i:ab|cd)*)\.(x|\u{61}[^\n\t])?"),
-        (GrammarKind::Lark, "start: a b* | \"x\"i~2\na: /y+/ %json {\"type\":\"null\"}\nb: \"(\" start \")\"\n%ignore / /"),
+        (
+            GrammarKind::Lark,
+            "start: a b* | \"x\"i~2\na: /y+/ %json {\"type\":\"null\"}\nb: \"(\" start \")\"\n%ignore / /",
+        ),
         (GrammarKind::Choice, r#"["one", "two words", "\u00e9"]"#),
     ];
     let mut random = 7u64;

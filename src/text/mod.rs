@@ -1,4 +1,4 @@
-//! Text in and out: tokenizer, streaming detokenizer.
+//! Text in and out: tokenizer, streaming detokenizer, stop strings.
 //!
 //! A [`Tokenizer`] is built once per model, from `tokenizer.json` or from GGUF metadata, and shared
 //! between threads; it turns text into token ids on the caller's thread. A [`Detokenizer`] is one
@@ -7,8 +7,10 @@
 
 mod detokenizer;
 mod pre_tokenizers;
+mod stop;
 mod table;
 mod tokenizer;
 
 pub use detokenizer::Detokenizer;
+pub use stop::{MAX_STOP_BYTES, MAX_STOP_STRINGS, StopMatcher, StopStrings};
 pub use tokenizer::Tokenizer;

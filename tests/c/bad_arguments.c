@@ -72,10 +72,10 @@ static void struct_sizes_are_checked(const quire_engine *engine) {
     quire_error *error = NULL;
     quire_engine *created = NULL;
     uint64_t id = 0;
-    const long differences[] = {-1, 1, 8, 4096};
-    for (size_t i = 0; i <= sizeof differences / sizeof differences[0]; i++) {
-        bool zero = i == sizeof differences / sizeof differences[0];
-        long difference = zero ? 0 : differences[i];
+    /* None, less than any version of a struct had, and more than this one has. */
+    const size_t sizes[] = {0, 1, sizeof(size_t)};
+    const size_t excesses[] = {1, 8, 4096};
+    for (size_t i = 0; i < 6; i++) {
         /* Large enough for every size that is claimed. */
         union {
             quire_engine_options engine;
@@ -85,7 +85,7 @@ static void struct_sizes_are_checked(const quire_engine *engine) {
             char bytes[8192];
         } any;
         memset(&any, 0, sizeof any);
-#define WRONG_SIZE(type) (zero ? 0 : (size_t)((long)sizeof(type) + difference))
+#define WRONG_SIZE(type) (i < 3 ? sizes[i] : sizeof(type) + excesses[i - 3])
         CHECK_FAILS(quire_engine_options_init(&any.engine, WRONG_SIZE(quire_engine_options), &error), error,
                     QUIRE_INVALID_STRUCT_SIZE, "struct_size");
         CHECK_FAILS(quire_request_options_init(&any.request, WRONG_SIZE(quire_request_options), &error), error,

@@ -107,6 +107,14 @@ static bool set_value(const arg *option, const char *text) {
     case ARG_TEXT:
         *(const char **)option->value = text;
         return true;
+    case ARG_TEXTS: {
+        text_list *list = option->value;
+        if (list->count == ARG_LIST_MAX) {
+            return false;
+        }
+        list->items[list->count++] = text;
+        return true;
+    }
     case ARG_U32:
     case ARG_U64:
         if (!whole_number(text, &end, &number) || *end != '\0' || !in_bounds(option, (double)number)) {
@@ -139,6 +147,8 @@ static int explain_wrong_value(const command_line *line, const arg *option, cons
     case ARG_NUMBERS:
         return usage_error(line->help_hint, "--%s is '%s', want at most %d numbers from %.0f to %.0f as in 1,2,4",
                     option->name, value, ARG_LIST_MAX, option->min, option->max);
+    case ARG_TEXTS:
+        return usage_error(line->help_hint, "--%s is given more than %d times", option->name, ARG_LIST_MAX);
     case ARG_FLOAT:
         return usage_error(line->help_hint, "--%s is '%s', want a number from %g to %g", option->name, value,
                     option->min, option->max);

@@ -15,9 +15,16 @@ typedef struct number_list {
     size_t count;
 } number_list;
 
+/* Texts, one for each time the option is given. */
+typedef struct text_list {
+    const char *items[ARG_LIST_MAX];
+    size_t count;
+} text_list;
+
 typedef enum arg_kind {
     ARG_FLAG,   /* bool; takes no value */
     ARG_TEXT,   /* const char * */
+    ARG_TEXTS,  /* text_list; may be given again */
     ARG_U32,    /* uint32_t */
     ARG_U64,    /* uint64_t */
     ARG_FLOAT,  /* float */

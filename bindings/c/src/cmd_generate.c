@@ -11,6 +11,7 @@
 
 typedef struct generate_options {
     const char *prompt;
+    text_list stops;
     const char *schema; /* a file, or NULL */
     uint32_t logprobs;
     bool logprobs_given;
@@ -125,6 +126,12 @@ static int generate(session *engine, const generate_options *options, const samp
         which.request.prompt = options->prompt;
         which.request.prompt_len = strlen(options->prompt);
     }
+    quire_string stops[ARG_LIST_MAX];
+    which.request.stop_strings = stops;
+    which.request.stop_string_count = options->stops.count;
+    for (size_t i = 0; i < options->stops.count; i++) {
+        stops[i] = (quire_string){options->stops.items[i], strlen(options->stops.items[i])};
+    }
     which.request.logprobs = options->logprobs_given;
     which.request.top_logprobs = options->logprobs;
     if (options->schema != NULL) {
@@ -165,6 +172,8 @@ int command_generate(int argc, char **argv) {
     const arg own[] = {
         {.name = "prompt", .kind = ARG_TEXT, .value = &options.prompt, .placeholder = "TEXT",
          .help = "what to go on from; '-' reads it from standard input; required"},
+        {.name = "stop", .kind = ARG_TEXTS, .value = &options.stops, .placeholder = "TEXT",
+         .help = "end the answer before this text; may be given up to 16 times"},
         {.name = "schema", .kind = ARG_TEXT, .value = &options.schema, .placeholder = "FILE",
          .help = "make the answer JSON that the JSON schema in this file validates"},
         {.name = "logprobs", .kind = ARG_U32, .value = &options.logprobs, .placeholder = "N",

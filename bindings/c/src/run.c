@@ -57,6 +57,8 @@ const char *finish_name(const run *self) {
         return "end of sequence";
     case QUIRE_FINISH_STOP_TOKEN:
         return "stop token";
+    case QUIRE_FINISH_STOP_STRING:
+        return "stop string";
     case QUIRE_FINISH_LENGTH:
         return "length";
     default:

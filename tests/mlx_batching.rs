@@ -144,6 +144,37 @@ fn log_probabilities_are_of_the_chosen_token() {
     }
 }
 
+#[test]
+fn log_probabilities_of_a_prompt_are_those_of_the_same_text_as_an_answer() {
+    // Prompts in chunks, more tokens than are scored at a time, and a prefix that others have cached.
+    let engine = create(EngineOptions { max_step_tokens: 70, ..options() });
+    let prompt: Vec<u32> = (0..40).map(|t| t * 23 % 500).collect();
+    let ask = |chosen, prompt| LogprobRequest { chosen, top: 2, prompt };
+    let collect = |request: RequestOptions| {
+        let id = engine.submit(request).unwrap();
+        let (mut tokens, mut answer, mut prompt) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let event = engine.wait(None).unwrap();
+            assert_eq!(event.request, id);
+            let EventKind::Delta(delta) = event.kind else { return (tokens, answer, prompt) };
+            tokens.extend(delta.tokens);
+            answer.extend(delta.logprobs);
+            prompt.extend(delta.prompt_logprobs);
+        }
+    };
+    let (answer, expected, none) =
+        collect(RequestOptions { logprobs: ask(true, false), ..tokens(&prompt, 100) });
+    assert!(none.is_empty());
+    let whole = [prompt.as_slice(), &answer].concat();
+    let (_, none, found) = collect(RequestOptions { logprobs: ask(false, true), ..tokens(&whole, 1) });
+    assert!(none.is_empty());
+    assert_eq!(found.len(), whole.len() - 1);
+    for (found, expected) in found[prompt.len() - 1..].iter().zip(&expected) {
+        assert!((found.logprob - expected.logprob).abs() < 2e-2, "{found:?} {expected:?}");
+        assert_eq!(found.top.len(), 2);
+    }
+}
+
 /// The tiny llama with a tokenizer of bytes, which covers half of its vocabulary.
 fn with_tokenizer(dir: &Path) -> EngineOptions {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");

@@ -276,7 +276,8 @@ fn check(step: &Step, how: &[Option<RowSampling<'_>>], layout: &PageLayout, shap
         // What penalties, bias and bans name is scattered into the logits.
         let named = how.and_then(|how| {
             let biased = how.params.logit_bias.iter().map(|(token, _)| *token);
-            let named = [how.tokens, how.banned, how.scored].into_iter().find_map(outside);
+            let counted = if how.params.penalties.any() { how.window(0).0 } else { &[] };
+            let named = [counted, how.banned, how.scored].into_iter().find_map(outside);
             named.or_else(|| biased.into_iter().find(|&token| token as usize >= shape.vocab_size))
         });
         if how.is_some_and(|how| how.scored.len() > row.input_len()) {

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::cache::BlockCopy;
+use crate::sampling::SamplingParams;
 
 static GREEDY: LazyLock<SamplingParams> = LazyLock::new(SamplingParams::default);
 

@@ -24,6 +24,7 @@ core::arch::global_asm!(
     ".hidden llg_free_tokenizer",
     ".hidden llg_free_constraint",
     ".hidden llg_flush_logs",
+    ".hidden llg_par_compute_mask",
     ".hidden llg_new_stop_controller",
     ".hidden llg_stop_commit_token",
     ".hidden llg_clone_stop_controller",

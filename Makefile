@@ -4,7 +4,7 @@ CARGO ?= cargo
 XTASK = $(CARGO) run --quiet --locked --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench demo test check header model clean distclean toolchain
+.PHONY: help setup build bench demo test parity check header model clean distclean toolchain
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: setup ## run all tests: Rust (on MLX and on the mock), C, C++, valgrind
 	$(CARGO) test --locked
 	$(CARGO) test --locked --no-default-features
 	@$(XTASK) test-c
+
+parity: setup ## compare small models of every architecture with a live mlx-lm (needs Python)
+	@$(XTASK) parity
 
 check: setup ## formatting, lints, documentation, drift of header and README
 	$(CARGO) fmt --all --check

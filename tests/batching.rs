@@ -238,6 +238,25 @@ fn a_saved_cache_warms_an_engine_of_the_same_model_and_no_other() {
 }
 
 #[test]
+fn a_saved_cache_of_a_recurrent_model_has_its_states() {
+    let model = TestModel::new(json!({ "snapshots": 8 }));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prefixes");
+    let request = tokens(&Numbers(43).prompt(100), 8);
+    let first = model.engine();
+    assert_eq!(run_one(&first, request.clone()).tokens, oracle(&request));
+    first.save_cache(&path).unwrap();
+
+    let second = model.engine();
+    assert!(second.load_cache(&path).unwrap() >= 6);
+    let warm = run_one(&second, request.clone());
+    assert_eq!((warm.cached_tokens, warm.tokens), (96, oracle(&request)));
+    // A model without states has another kind of cache; one with fewer snapshots takes what fits.
+    let error = self::model().engine().load_cache(&path).unwrap_err();
+    assert_eq!(error.status(), Status::CacheInvalid);
+}
+
+#[test]
 fn a_higher_priority_starts_first() {
     let model = TestModel::new(json!({ "step_micros": 1000 }));
     let engine = create(EngineOptions { max_sequences: 1, ..model.options() });

@@ -226,11 +226,11 @@ fn ids_out_of_range_are_refused_before_anything_runs() {
         ("no input", Row { input: RowInput::Tokens(vec![]), ..good.clone() }),
     ];
     for (what, row) in bad {
-        let step = quire::scheduler::Step { rows: vec![row], copies: vec![] };
+        let step = quire::scheduler::Step { rows: vec![row], ..Default::default() };
         let e = driver.loaded.runner.launch(&step, &[Some(RowSampling::new(&greedy()))]).unwrap_err();
         assert!(e.message().contains(what), "{what}: {e}");
     }
-    let step = quire::scheduler::Step { rows: vec![good], copies: vec![] };
+    let step = quire::scheduler::Step { rows: vec![good], ..Default::default() };
     assert!(driver.loaded.runner.launch(&step, &[]).is_err());
     driver.loaded.runner.launch(&step, &[Some(RowSampling::new(&greedy()))]).unwrap();
     assert_eq!(driver.loaded.runner.collect().unwrap().len(), 1);

@@ -6,8 +6,9 @@
 //! - It holds no salts, only their hashes.
 //!
 //! Layout, numbers little-endian: magic, version `u32`, key `[32]`, block size `u32`, bytes of a block's pages
-//! `u64`, number of blocks `u64`; then for each block its parent (0 and a root `[32]`, or 1 and a position
-//! `u64`) and its tokens `u32` each; then each block's pages; then BLAKE3 of all before `[32]`.
+//! `u64`, bytes of a recurrent state `u64`, number of blocks `u64`; then for each block its parent (0 and a root
+//! `[32]`, or 1 and a position `u64`), whether it has a state (0 or 1) and its tokens `u32` each; then each block's
+//! pages, and its state if it has one; then BLAKE3 of all before `[32]`.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -18,7 +19,7 @@ use super::saved::{SavedBlock, SavedParent};
 use crate::error::{Error, Result, Status};
 
 const MAGIC: [u8; 8] = *b"QUIRE-KV";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What must agree between the engine that saves and the one that loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +30,19 @@ pub struct CacheKey {
     pub block_size: u32,
     /// Bytes of a block's pages, all layers together.
     pub block_bytes: u64,
+    /// Bytes of a recurrent state; zero for a model without such.
+    pub state_bytes: u64,
 }
 
-/// Writes blocks and their pages to `path`; `pages(i)` gives those of block `i`, in order.
+impl CacheKey {
+    /// Bytes of a block with all that belongs to it.
+    fn bytes_of(&self, block: &SavedBlock) -> u64 {
+        self.block_bytes + if block.has_state { self.state_bytes } else { 0 }
+    }
+}
+
+/// Writes blocks and their pages to `path`; `pages(i)` gives those of block `i`, its state behind them if it has one,
+/// in order.
 ///
 /// Errors, with `path` as it was before: `Io`; whatever `pages` fails with; `Internal` if it gives another
 /// number of bytes than the key says.
@@ -48,14 +59,11 @@ pub fn save(
     let written = File::create(&partial).map_err(io).and_then(|file| {
         let mut out = Checked { inner: BufWriter::new(file), hash: blake3::Hasher::new() };
         write_header(&mut out, key, blocks).map_err(io)?;
-        for i in 0..blocks.len() {
+        for (i, block) in blocks.iter().enumerate() {
             let bytes = pages(i)?;
-            if bytes.len() as u64 != key.block_bytes {
-                return Err(Error::internal(format!(
-                    "a block of {} bytes, not {}",
-                    bytes.len(),
-                    key.block_bytes
-                )));
+            let want = key.bytes_of(block);
+            if bytes.len() as u64 != want {
+                return Err(Error::internal(format!("a block of {} bytes, not {want}", bytes.len())));
             }
             out.write_all(&bytes).map_err(io)?;
         }
@@ -78,6 +86,7 @@ fn write_header(out: &mut impl Write, key: &CacheKey, blocks: &[SavedBlock]) -> 
     out.write_all(&key.model)?;
     out.write_all(&key.block_size.to_le_bytes())?;
     out.write_all(&key.block_bytes.to_le_bytes())?;
+    out.write_all(&key.state_bytes.to_le_bytes())?;
     out.write_all(&(blocks.len() as u64).to_le_bytes())?;
     for block in blocks {
         match block.parent {
@@ -90,6 +99,7 @@ fn write_header(out: &mut impl Write, key: &CacheKey, blocks: &[SavedBlock]) -> 
                 out.write_all(&(at as u64).to_le_bytes())?;
             }
         }
+        out.write_all(&[u8::from(block.has_state)])?;
         for token in &block.tokens {
             out.write_all(&token.to_le_bytes())?;
         }
@@ -103,14 +113,20 @@ pub struct Loaded {
     /// The blocks, parents before children.
     pub blocks: Vec<SavedBlock>,
     pages: BufReader<File>,
-    block_bytes: usize,
+    key: CacheKey,
+    next: usize,
     path: std::path::PathBuf,
 }
 
 impl Loaded {
-    /// The pages of the next block, in the order of `blocks`. Must be called once for each.
+    /// The pages of the next block, in the order of `blocks`, its state behind them if it has one. Must be called
+    /// once for each.
     pub fn next_pages(&mut self) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.block_bytes];
+        let block = self.blocks.get(self.next);
+        let block = block.ok_or_else(|| Error::internal("the file has no further block"))?;
+        self.next += 1;
+        let size = self.key.bytes_of(block) as usize;
+        let mut bytes = vec![0; size];
         let read = self.pages.read_exact(&mut bytes);
         read.map_err(|e| Error::new(Status::Io, format!("{}: {e}", self.path.display())))?;
         Ok(bytes)
@@ -140,6 +156,7 @@ pub fn load(path: &Path, key: &CacheKey) -> Result<Loaded> {
         model: reader.array().map_err(damaged)?,
         block_size: u32::from_le_bytes(reader.array().map_err(damaged)?),
         block_bytes: u64::from_le_bytes(reader.array().map_err(damaged)?),
+        state_bytes: u64::from_le_bytes(reader.array().map_err(damaged)?),
     };
     if found != *key {
         return Err(invalid("saved for another model, or with other weight or page formats"));
@@ -154,9 +171,10 @@ pub fn load(path: &Path, key: &CacheKey) -> Result<Loaded> {
     for _ in 0..count {
         blocks.push(reader.block(key.block_size).map_err(damaged)?);
     }
-    let block_bytes =
-        usize::try_from(key.block_bytes).map_err(|_| invalid("its pages do not fit into memory"))?;
-    Ok(Loaded { blocks, pages: reader.file, block_bytes, path: path.to_owned() })
+    if usize::try_from(key.block_bytes.saturating_add(key.state_bytes)).is_err() {
+        return Err(invalid("its pages do not fit into memory"));
+    }
+    Ok(Loaded { blocks, pages: reader.file, key: *key, next: 0, path: path.to_owned() })
 }
 
 /// Writes through, hashing.
@@ -194,9 +212,10 @@ impl Reader {
             0 => SavedParent::Root(ChainHash::from_bytes(self.array()?)),
             _ => SavedParent::Block(u64::from_le_bytes(self.array()?) as usize),
         };
+        let has_state = self.array::<1>()? != [0];
         let tokens =
             (0..block_size).map(|_| self.array().map(u32::from_le_bytes)).collect::<io::Result<_>>()?;
-        Ok(SavedBlock { parent, tokens })
+        Ok(SavedBlock { parent, tokens, has_state })
     }
 
     /// Whether the last 32 bytes are the hash of all before.
@@ -220,18 +239,24 @@ impl Reader {
 mod tests {
     use super::*;
 
-    const KEY: CacheKey = CacheKey { model: [7; 32], block_size: 4, block_bytes: 3 };
+    const KEY: CacheKey = CacheKey { model: [7; 32], block_size: 4, block_bytes: 3, state_bytes: 2 };
 
     fn blocks() -> Vec<SavedBlock> {
-        let block = |parent, first| SavedBlock { parent, tokens: (first..first + 4).collect() };
+        let block = |parent, first, has_state| {
+            let tokens = (first..first + 4).collect();
+            SavedBlock { parent, tokens, has_state }
+        };
         let root = SavedParent::Root(ChainHash::root(&[b"salt"]));
-        vec![block(root, 0), block(SavedParent::Block(0), 4), block(root, 100)]
+        vec![block(root, 0, false), block(SavedParent::Block(0), 4, true), block(root, 100, false)]
     }
+
+    /// Bytes of each block; the second has a state.
+    const SIZES: [usize; 3] = [3, 5, 3];
 
     fn saved() -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache");
-        save(&path, &KEY, &blocks(), &mut |i| Ok(vec![i as u8; 3])).unwrap();
+        save(&path, &KEY, &blocks(), &mut |i| Ok(vec![i as u8; SIZES[i]])).unwrap();
         (dir, path)
     }
 
@@ -240,9 +265,10 @@ mod tests {
         let (dir, path) = saved();
         let mut loaded = load(&path, &KEY).unwrap();
         assert_eq!(loaded.blocks, blocks());
-        for i in 0..3 {
-            assert_eq!(loaded.next_pages().unwrap(), [i; 3]);
+        for (i, size) in SIZES.into_iter().enumerate() {
+            assert_eq!(loaded.next_pages().unwrap(), vec![i as u8; size]);
         }
+        assert!(loaded.next_pages().is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
@@ -267,6 +293,7 @@ mod tests {
             CacheKey { model: [8; 32], ..KEY },
             CacheKey { block_size: 8, ..KEY },
             CacheKey { block_bytes: 4, ..KEY },
+            CacheKey { state_bytes: 0, ..KEY },
         ] {
             let error = load(&path, &key).unwrap_err();
             assert!(error.message().contains("another model"), "{error}");

@@ -12,15 +12,14 @@
 //! first), so that the tokens a prompt shares with the *inside* of a block are found too; partial
 //! blocks are only in that list.
 //!
-//! Recurrent layers will need a state at the point where a match ends. Their snapshots belong to a
-//! node (a full block's end), and [`PrefixIndex::lookup`] would then stop at the last node that has
-//! one; a match inside a block would not be offered.
+//! Recurrent layers need a state at the point where a match ends. Their snapshots belong to full blocks'
+//! ends: the block manager cuts a match back to the last block that has one.
 
 use rustc_hash::FxHashMap;
 
-use super::BlockId;
 use super::hash::{BlockHashes, ChainHash};
 use super::saved::{SavedBlock, SavedParent};
+use super::{BlockId, SnapshotId};
 use crate::error::{Error, Result};
 
 /// The end of a list of siblings.
@@ -56,6 +55,10 @@ pub struct MatchResult {
     pub tip: Option<NodeRef>,
     /// A block that begins with the next tokens, to be copied.
     pub partial: Option<PartialMatch>,
+    /// The recurrent state at the end of `blocks`, for models that need one.
+    pub snapshot: Option<SnapshotId>,
+    /// How many full blocks are indexed: more than `blocks` where a state is missing.
+    pub indexed: usize,
 }
 
 /// Tokens shared with the beginning of a block.
@@ -105,6 +108,9 @@ pub trait PrefixIndex: Send {
 
     /// Whether the block is indexed.
     fn contains(&self, block: BlockId) -> bool;
+
+    /// Whether it is, as a full one.
+    fn contains_full(&self, block: BlockId) -> bool;
 
     /// How many blocks are indexed.
     fn len(&self) -> usize;
@@ -283,6 +289,7 @@ impl PrefixIndex for ChainIndex {
             found.tip = Some(node);
             parent = Parent::Node(node);
         }
+        found.indexed = found.blocks.len();
         let rest = &tokens[found.blocks.len() * self.block_size..];
         let rest = &rest[..rest.len().min(self.block_size)];
         for block in self.children(parent).take(MAX_SIBLINGS) {
@@ -379,6 +386,10 @@ impl PrefixIndex for ChainIndex {
         self.nodes.get(block as usize).is_some_and(|n| n.len > 0)
     }
 
+    fn contains_full(&self, block: BlockId) -> bool {
+        self.contains(block) && self.is_full(block)
+    }
+
     fn len(&self) -> usize {
         self.len
     }
@@ -387,7 +398,8 @@ impl PrefixIndex for ChainIndex {
         let mut found: Vec<(BlockId, SavedBlock)> = Vec::new();
         let add_children = |found: &mut Vec<_>, parent, saved: SavedParent| {
             for block in self.children(parent).filter(|&b| self.is_full(b)) {
-                found.push((block, SavedBlock { parent: saved, tokens: self.tokens_of(block).to_vec() }));
+                let tokens = self.tokens_of(block).to_vec();
+                found.push((block, SavedBlock { parent: saved, tokens, has_state: false }));
             }
         };
         let mut roots: Vec<&ChainHash> = self.roots.keys().collect();

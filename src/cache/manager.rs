@@ -17,6 +17,7 @@ use super::hash::{BlockHashes, ChainHash};
 use super::index::{ChainIndex, MatchResult, NodeRef, Parent, PartialMatch, PrefixIndex};
 use super::null::NullIndex;
 use super::pool::BlockPool;
+use super::snapshots::{SnapshotId, Snapshots};
 use super::{BlockId, blocks_for};
 use crate::error::{Error, Result};
 
@@ -82,6 +83,8 @@ pub struct BlockManager {
     removed: Vec<BlockId>,
     allocated: u64,
     evicted: u64,
+    /// Of recurrent states, if the model has any.
+    snapshots: Option<Snapshots>,
 }
 
 impl BlockManager {
@@ -101,7 +104,15 @@ impl BlockManager {
             Box::new(NullIndex)
         };
         let (pinned, removed) = (Vec::new(), Vec::new());
-        Ok(BlockManager { pool, index, block_size, pinned, removed, allocated: 0, evicted: 0 })
+        let snapshots = None;
+        Ok(BlockManager { pool, index, block_size, pinned, removed, allocated: 0, evicted: 0, snapshots })
+    }
+
+    /// The same for a model with recurrent layers: a prefix is matched only as far as one of so many
+    /// snapshots of their states goes, and never inside a block.
+    pub fn with_snapshots(self, count: u32) -> Self {
+        let snapshots = Some(Snapshots::new(count, self.pool.total()));
+        BlockManager { snapshots, ..self }
     }
 
     /// Token slots in a block.
@@ -138,7 +149,63 @@ impl BlockManager {
     /// The longest indexed prefix of `tokens` but for their last one, which must be computed to sample
     /// from. `hashes` are those of the full blocks of `tokens`. Changes nothing.
     pub fn match_prefix(&self, hashes: &BlockHashes, tokens: &[u32]) -> MatchResult {
-        self.index.lookup(hashes, tokens, tokens.len().saturating_sub(1))
+        let found = self.index.lookup(hashes, tokens, tokens.len().saturating_sub(1));
+        let Some(snapshots) = &self.snapshots else { return found };
+        let with_state = found.blocks.iter().rposition(|&block| snapshots.of(block).is_some());
+        let blocks = with_state.map_or(0, |last| last + 1);
+        let shorter = self.index.lookup(hashes, tokens, blocks * self.block_size);
+        let snapshot = shorter.blocks.last().and_then(|&block| snapshots.of(block));
+        MatchResult { partial: None, snapshot, indexed: found.indexed, ..shorter }
+    }
+
+    /// Whether a prefix can be shared only with the recurrent state at its end.
+    pub fn needs_states(&self) -> bool {
+        self.snapshots.is_some()
+    }
+
+    /// Whether such states can be kept for prefixes.
+    pub fn can_keep_states(&self) -> bool {
+        self.shares_prefixes() && self.snapshots.as_ref().is_some_and(|s| s.total() > 0)
+    }
+
+    /// The snapshot of the state at a block's end.
+    pub fn snapshot_of(&self, block: BlockId) -> Option<SnapshotId> {
+        self.snapshots.as_ref()?.of(block)
+    }
+
+    pub(super) fn has_free_snapshot(&self) -> bool {
+        self.snapshots.as_ref().is_some_and(|snapshots| snapshots.kept() < snapshots.total())
+    }
+
+    /// A snapshot to write, pending until it is kept or given back; `None` if there is none to be had. Another
+    /// prefix may lose its own.
+    pub fn take_snapshot(&mut self) -> Option<SnapshotId> {
+        self.snapshots.as_mut()?.take()
+    }
+
+    /// Keeps a pending snapshot as the state at the end of a full block in the index. `false`, and it is free
+    /// again, if the block has one.
+    pub fn keep_snapshot(&mut self, id: SnapshotId, block: BlockId) -> Result<bool> {
+        if !self.index.contains_full(block) {
+            return Err(Error::internal(format!("block {block} is not indexed, and cannot have a snapshot")));
+        }
+        self.of_states()?.keep(id, block)
+    }
+
+    /// Gives a pending snapshot back.
+    pub fn give_back_snapshot(&mut self, id: SnapshotId) -> Result<()> {
+        self.of_states()?.give_back(id)
+    }
+
+    /// Frees the block's snapshot, if it is this one.
+    pub fn drop_snapshot(&mut self, block: BlockId, id: SnapshotId) {
+        if let Some(snapshots) = self.snapshots.as_mut().filter(|s| s.of(block) == Some(id)) {
+            snapshots.forget(block);
+        }
+    }
+
+    fn of_states(&mut self) -> Result<&mut Snapshots> {
+        self.snapshots.as_mut().ok_or_else(|| Error::internal("this model has no recurrent states"))
     }
 
     /// Starts a sequence of `tokens` tokens (at least one more than matched) that begins with `found`:
@@ -168,6 +235,9 @@ impl BlockManager {
         for &block in &found.blocks {
             self.pool.acquire(block)?;
             blocks.push(block);
+        }
+        if let (Some(snapshots), Some(id)) = (&mut self.snapshots, found.snapshot) {
+            snapshots.touch(id);
         }
         let mut copy = None;
         if let Some(PartialMatch { block: from, tokens }) = partial {
@@ -262,6 +332,9 @@ impl BlockManager {
             if self.pool.is_indexed(block) {
                 self.pool.clear_indexed(block)?;
             }
+            if let Some(snapshots) = &mut self.snapshots {
+                snapshots.forget(block);
+            }
         }
         Ok(())
     }
@@ -270,7 +343,18 @@ impl BlockManager {
     pub fn reset(&mut self) {
         self.pinned.clear();
         self.index.clear();
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.reset();
+        }
         self.pool.reset();
+    }
+
+    /// Verifies the snapshots, given those that sequences wait to keep. Linear in snapshots and blocks.
+    pub fn check_snapshots(&self, pending: impl Iterator<Item = SnapshotId>) -> Result<()> {
+        match &self.snapshots {
+            Some(snapshots) => snapshots.check(&|block| self.index.contains_full(block), pending.collect()),
+            None => Ok(()),
+        }
     }
 
     /// Verifies pool and index, that they agree, and that each block has as many references as `tables`

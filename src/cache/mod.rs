@@ -18,6 +18,9 @@ mod page_bytes;
 pub mod pages;
 pub mod pool;
 mod saved;
+mod snapshots;
+#[cfg(feature = "mlx")]
+pub mod states;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -29,6 +32,7 @@ pub use manager::{Allocation, BlockCopy, BlockCounts, BlockManager, MAX_BLOCK_SI
 pub use null::NullIndex;
 pub use pool::{Allocated, BlockPool};
 pub use saved::{SavedBlock, SavedParent};
+pub use snapshots::{SnapshotId, Snapshots, StateCopy, StateSave};
 pub use table::BlockTable;
 
 /// Names one block of the page pool, in `0..total`.

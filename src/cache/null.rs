@@ -25,6 +25,9 @@ impl PrefixIndex for NullIndex {
     fn contains(&self, _: BlockId) -> bool {
         false
     }
+    fn contains_full(&self, _: BlockId) -> bool {
+        false
+    }
     fn len(&self) -> usize {
         0
     }

@@ -1,4 +1,5 @@
-//! Page storage: every layer's keys and values, in MLX arrays, or in plain memory for kernels of ours.
+//! Page storage: every attention layer's keys and values, in MLX arrays, or in plain memory for kernels of ours;
+//! beside them, the states of recurrent layers.
 //!
 //! Promises, for arrays: a write changes the pool in place and never copies it, as long as no evaluation that reads
 //! the pool is still running when the write is evaluated (MLX writes into an input's memory only if
@@ -10,6 +11,7 @@ use mlx_rs::ops::{self, indexing};
 use std::sync::Arc;
 
 use super::host_pages::HostPool;
+use super::states::States;
 use super::{BlockCopy, BlockId, PageLayout, contiguous};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype};
@@ -18,6 +20,7 @@ use crate::mlx::{Array, Dtype};
 pub struct Pages {
     layout: PageLayout,
     pub(super) store: Store,
+    states: States,
 }
 
 /// A pool per layer.
@@ -52,7 +55,7 @@ impl Pages {
     /// Errors: `OutOfMemory`.
     pub fn on_host(layout: PageLayout, layers: usize) -> Result<Pages> {
         let pools = (0..layers).map(|_| HostPool::new(&layout).map(Arc::new)).collect::<Result<_>>()?;
-        Ok(Pages { layout, store: Store::Host(pools) })
+        Ok(Pages { layout, store: Store::Host(pools), states: States::default() })
     }
 
     /// Pools of zeros in arrays.
@@ -68,7 +71,22 @@ impl Pages {
             crate::mlx::return_zero_pages(&pool, on_gpu);
             pools.push(pool);
         }
-        Ok(Pages { layout, store: Store::Arrays(pools) })
+        Ok(Pages { layout, store: Store::Arrays(pools), states: States::default() })
+    }
+
+    /// The same pages, with states beside them.
+    pub fn with_states(self, states: States) -> Pages {
+        Pages { states, ..self }
+    }
+
+    /// The states of recurrent layers.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// The states of recurrent layers, to change.
+    pub fn states_mut(&mut self) -> &mut States {
+        &mut self.states
     }
 
     /// How the pools are laid out.

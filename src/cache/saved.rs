@@ -4,10 +4,10 @@
 //! root (a hash of the salt, so that salts are not written anywhere). Hashes are computed again from
 //! tokens and parents when loading, so a list cannot smuggle in a block under a wrong name.
 
-use super::BlockId;
 use super::hash::ChainHash;
 use super::index::{NodeRef, Parent};
 use super::manager::BlockManager;
+use super::{BlockId, SnapshotId};
 use crate::error::{Error, Result};
 
 /// What a saved block follows.
@@ -26,13 +26,28 @@ pub struct SavedBlock {
     pub parent: SavedParent,
     /// Its tokens, `block_size` of them.
     pub tokens: Vec<u32>,
+    /// Whether the recurrent state at its end is kept, and saved with its pages.
+    pub has_state: bool,
 }
 
 impl BlockManager {
     /// Every full block in the index with the block that holds it now, parents before children. The
     /// pages are those written by the steps planned so far.
     pub fn saved_blocks(&self) -> Vec<(BlockId, SavedBlock)> {
-        self.index().full_blocks()
+        let mut found = self.index().full_blocks();
+        for (block, saved) in &mut found {
+            saved.has_state = self.snapshot_of(*block).is_some();
+        }
+        found
+    }
+
+    /// A snapshot for the state of a block just restored, as far as there are free ones.
+    pub fn restore_state(&mut self, block: BlockId) -> Result<Option<SnapshotId>> {
+        if !self.has_free_snapshot() {
+            return Ok(None);
+        }
+        let Some(id) = self.take_snapshot() else { return Ok(None) };
+        Ok(self.keep_snapshot(id, block)?.then_some(id))
     }
 
     /// Enters saved blocks into the index, as far as there are free blocks (none is evicted for them).

@@ -151,6 +151,7 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         num_blocks: info.num_blocks,
         max_context: info.max_context as usize,
         prefix_sharing: options.prefix_sharing,
+        snapshots: loaded.snapshots,
     })?;
     log::info!(
         "loaded {}: {}, {}, {} layers, {} pages of {} tokens on {}",

@@ -2,8 +2,8 @@
 //! in their place).
 
 use super::Runner;
-use crate::error::Result;
-use crate::model::budget::Budget;
+use crate::error::{Error, Result};
+use crate::model::budget::{Budget, CacheSize};
 use crate::model::{Checkpoint, LoadOptions, ModelFiles, ModelInfo, Progress, aborted};
 
 /// A model that is ready to run.
@@ -14,6 +14,8 @@ pub struct Loaded {
     pub info: ModelInfo,
     /// Tells it from other models: [`Checkpoint::fingerprint`].
     pub fingerprint: [u8; 32],
+    /// Snapshots of recurrent states; `None` for a model without recurrent layers.
+    pub snapshots: Option<u32>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -33,17 +35,32 @@ pub fn load(files: &ModelFiles, options: &LoadOptions, progress: Progress<'_>) -
     }
     let checkpoint = Checkpoint::open(files)?;
     let mut info = ModelInfo::of(&checkpoint.config);
-    let own = checkpoint.config.max_position_embeddings;
-    let max_context = options.max_context.map_or(own, |asked| asked.min(own));
+    let max_context = max_context(&checkpoint, options)?;
     info.max_context = max_context as u32;
     info.block_size = options.block_size as u32;
-    let runner = run_on(&checkpoint, options, max_context, &mut info, progress)?;
+    let (runner, snapshots) = run_on(&checkpoint, options, max_context, &mut info, progress)?;
     // A context the pool cannot hold alone could never finish.
     info.max_context = info.max_context.min(info.num_blocks.saturating_mul(info.block_size));
     if !progress(1.0, "ready") {
         return Err(aborted());
     }
-    Ok(Loaded { runner, info, fingerprint: checkpoint.fingerprint()? })
+    Ok(Loaded { runner, info, fingerprint: checkpoint.fingerprint()?, snapshots })
+}
+
+/// The longest context: the model's own, or what the options ask for.
+///
+/// Errors: `ModelUnsupported` if they ask for more than the model's window, which is not followed.
+fn max_context(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<usize> {
+    let config = &checkpoint.config;
+    let asked = options.max_context.unwrap_or(config.max_context()).min(config.max_position_embeddings);
+    if asked > config.max_context() {
+        return Err(Error::unsupported(format!(
+            "max_context is {asked}, but the model's 'sliding_window' is {}: contexts longer than the window are \
+             not supported",
+            config.max_context()
+        )));
+    }
+    Ok(asked)
 }
 
 /// Loads the weights into MLX and makes the page pool.
@@ -54,7 +71,7 @@ fn run_on(
     max_context: usize,
     info: &mut ModelInfo,
     progress: Progress<'_>,
-) -> Result<Box<dyn Runner>> {
+) -> Result<(Box<dyn Runner>, Option<u32>)> {
     use super::mlx_runner::{MlxRunner, Shape};
     use crate::mlx::{Device, Dtype};
     use crate::model::layers::Kernels;
@@ -68,7 +85,7 @@ fn run_on(
         mlx_rs::memory::set_cache_limit(CPU_CACHE)?;
     }
     let stream = device.stream();
-    let kernels = Kernels::best(gpu, options.reference);
+    let kernels = Kernels::best(gpu || options.as_on_gpu, options.reference);
     let (model, held) = mlx_rs::with_stream(&stream, || -> Result<_> {
         let mut weights = Weights::open(checkpoint, options.weight_format, &kernels, progress)?;
         let model = config.architecture.load(config, &mut weights, checkpoint.manifest.tied)?;
@@ -87,14 +104,21 @@ fn run_on(
         cache_bytes: options.cache_bytes,
         available: device.available_memory()?,
         share: if gpu { 2 } else { 4 },
+        max_sequences: options.max_sequences,
     };
-    let layout = budget.layout(config)?;
+    let CacheSize { layout, snapshots } = budget.sizes(config)?;
     info.num_blocks = layout.num_blocks as u32;
     info.weight_bytes = held;
     info.device = device.name().to_owned();
     let (max_sequences, vocab_size) = (options.max_sequences, config.vocab_size);
-    let shape = Shape { max_sequences, vocab_size, layers: config.layers };
-    Ok(Box::new(MlxRunner::new(device, model, kernels, layout, shape, held)?))
+    let shape = Shape {
+        max_sequences,
+        vocab_size,
+        layers: config.page_layers(),
+        recurrent_layers: config.recurrent_layers(),
+        snapshots: snapshots.unwrap_or(0) as usize,
+    };
+    Ok((Box::new(MlxRunner::new(device, model, kernels, layout, shape, held)?), snapshots))
 }
 
 /// Freed memory that MLX keeps for the next step on a CPU, in bytes.
@@ -109,7 +133,7 @@ fn run_on(
     max_context: usize,
     info: &mut ModelInfo,
     progress: Progress<'_>,
-) -> Result<Box<dyn Runner>> {
+) -> Result<(Box<dyn Runner>, Option<u32>)> {
     use super::mock::MockRunner;
 
     if !progress(0.5, "loading weights") {
@@ -123,14 +147,17 @@ fn run_on(
         cache_bytes: options.cache_bytes,
         available: MOCK_MEMORY,
         share: 1,
+        max_sequences: options.max_sequences,
     };
-    let layout = budget.layout(config)?;
+    let CacheSize { layout, snapshots } = budget.sizes(config)?;
     info.num_blocks = layout.num_blocks as u32;
     info.weight_bytes = checkpoint.manifest.stored_bytes;
     info.device = "mock".into();
-    let mock = mock_options(checkpoint)?;
+    let mut mock = mock_options(checkpoint)?;
+    mock.snapshots = mock.snapshots.or(snapshots);
+    let snapshots = mock.snapshots;
     let runner = MockRunner::new(mock, info.num_blocks, info.block_size, options.max_sequences)?;
-    Ok(Box::new(runner))
+    Ok((Box::new(runner), snapshots))
 }
 
 /// What the mock's device has left, in bytes.
@@ -148,6 +175,5 @@ pub(crate) fn mock_options(checkpoint: &Checkpoint) -> Result<super::mock::MockO
     object.entry("vocab_size").or_insert(vocab.into());
     let eos = checkpoint.config.eos_token_ids.first().copied().unwrap_or(vocab - 1);
     object.entry("eos_token").or_insert(eos.into());
-    serde_json::from_value(object.into())
-        .map_err(|e| crate::error::Error::model(format!("config.json: field 'mock': {e}")))
+    serde_json::from_value(object.into()).map_err(|e| Error::model(format!("config.json: field 'mock': {e}")))
 }

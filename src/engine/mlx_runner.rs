@@ -15,9 +15,10 @@ use mlx_rs::transforms::async_eval;
 
 use super::{Constrained, MemoryUse, Runner, Sampled};
 use crate::cache::pages::Pages;
-use crate::cache::{BlockId, PageLayout};
-use crate::error::{Error, Result};
-use crate::mlx::{self, Array, Device};
+use crate::cache::states::States;
+use crate::cache::{BlockId, PageLayout, SnapshotId};
+use crate::error::{Error, Result, Status};
+use crate::mlx::{self, Array, Device, Dtype};
 use crate::model::Model;
 use crate::model::batch::Batch;
 use crate::model::layers::Kernels;
@@ -50,6 +51,10 @@ pub struct Shape {
     pub vocab_size: usize,
     /// Layers that have pages.
     pub layers: usize,
+    /// Layers that have recurrent states.
+    pub recurrent_layers: usize,
+    /// Snapshots of such states.
+    pub snapshots: usize,
 }
 
 impl MlxRunner {
@@ -73,12 +78,8 @@ impl MlxRunner {
     }
 
     fn build(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<InFlight> {
-        check(step, how, self.pages.layout(), self.shape)?;
-        self.pages.copy_blocks(&step.copies)?;
+        let (batch, computed) = self.forward(step, how)?;
         let model = self.model.as_ref();
-        let batch = Batch::new(&step.rows, &step.copies, &self.pages, model, &self.kernels)?;
-        let tokens = self.tokens(&step.rows, batch.rows)?;
-        let computed = model.forward(&tokens, &batch, &mut self.pages)?;
         let ids = step.rows.iter().filter(|row| row.samples).map(|row| row.id).collect();
         let scored = Scored::all(step, how, &computed, model)?;
         let mut launched = InFlight { ids, computed, parts: Vec::new(), waiting: None, scored };
@@ -123,6 +124,21 @@ impl MlxRunner {
         Ok(part)
     }
 
+    /// A step's graph up to the last layer.
+    fn forward(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<(Batch, Array)> {
+        check(step, how, self.pages.layout(), self.shape)?;
+        self.pages.copy_blocks(&step.copies)?;
+        self.pages.states_mut().restore(&step.restores)?;
+        let model = self.model.as_ref();
+        let batch = Batch::new(&step.rows, &step.copies, &self.pages, model, &self.kernels)?;
+        let batch = batch.keeping(&step.rows, &step.saves, &self.pages)?;
+        let tokens = self.tokens(&step.rows, batch.rows)?;
+        self.pages.states_mut().begin(&batch.states);
+        let hidden = model.forward(&tokens, &batch, &mut self.pages)?;
+        self.pages.states_mut().commit(&batch.states)?;
+        Ok((batch, hidden))
+    }
+
     /// A step's input tokens, `[rows]`: from the host, or what a slot sampled last.
     fn tokens(&self, rows: &[Row], filled_up: usize) -> Result<Array> {
         let mut host: Vec<u32> = Vec::with_capacity(filled_up);
@@ -159,7 +175,8 @@ impl Runner for MlxRunner {
             if let Some(last) = self.in_flight.back().filter(|_| !self.pages.arrays().is_empty()) {
                 last.arrays().try_for_each(Array::eval)?;
             }
-            async_eval(launched.arrays().chain([&self.last]).chain(self.pages.arrays()))?;
+            let states = self.pages.states().arrays();
+            async_eval(launched.arrays().chain([&self.last]).chain(self.pages.arrays()).chain(states))?;
             self.in_flight.push_back(launched);
             Ok(())
         })
@@ -196,6 +213,23 @@ impl Runner for MlxRunner {
         std::mem::take(&mut self.scored)
     }
 
+    fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
+        if !self.in_flight.is_empty() {
+            return Err(Error::new(Status::InvalidState, "a step is in flight"));
+        }
+        let stream = self.device.stream();
+        mlx_rs::with_stream(&stream, || {
+            let (_, hidden) = self.forward(step, &vec![None; step.rows.len()])?;
+            let tokens: u32 = step.rows.iter().map(|row| row.input_len() as u32).sum();
+            let rows: Vec<u32> = (0..tokens).collect();
+            let logits = self.model.logits(&hidden, &Array::from_slice(&rows, &[tokens as i32]))?;
+            let logits = logits.as_dtype(Dtype::Float32)?;
+            mlx_rs::transforms::eval(std::iter::once(&logits).chain(self.pages.arrays()))?;
+            self.kernels.check()?;
+            logits.to_vec_exact().map_err(|e| Error::internal(format!("reading logits: {e}")))
+        })
+    }
+
     fn reset(&mut self) -> Result<()> {
         self.in_flight.clear();
         let layout = *self.pages.layout();
@@ -229,22 +263,42 @@ impl Runner for MlxRunner {
         self.device.run(|| self.pages.write_block(block, pages))
     }
 
+    fn state_bytes(&self) -> usize {
+        self.pages.states().snapshot_bytes()
+    }
+
+    fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
+        self.device.run(|| self.pages.states().read_snapshot(snapshot))
+    }
+
+    fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
+        self.device.run(|| self.pages.states_mut().write_snapshot(snapshot, state))
+    }
+
     fn memory(&self) -> MemoryUse {
         let peak = mlx_rs::memory::peak_memory().unwrap_or(0) as u64;
-        MemoryUse { weights: self.weight_bytes, pages: self.pages.bytes(), peak }
+        let pages = self.pages.bytes() + self.pages.states().bytes();
+        MemoryUse { weights: self.weight_bytes, pages, peak }
     }
 }
 
 fn make_pages(layout: PageLayout, shape: Shape, model: &dyn Model, kernels: &Kernels) -> Result<Pages> {
-    match kernels {
+    let pages = match kernels {
         #[cfg(quire_host_op)]
-        Kernels::Host(_) => Pages::on_host(layout, shape.layers),
-        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu()),
-    }
+        Kernels::Host(_) => Pages::on_host(layout, shape.layers)?,
+        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu())?,
+    };
+    Ok(match model.state_shape() {
+        Some(state) => {
+            let layers = shape.recurrent_layers;
+            pages.with_states(States::new(layers, state, shape.max_sequences, shape.snapshots))
+        }
+        None => pages,
+    })
 }
 
 fn no_tokens(slots: usize) -> Result<Array> {
-    let last = ops::zeros_dtype(&[slots as i32], crate::mlx::Dtype::Uint32)?;
+    let last = ops::zeros_dtype(&[slots as i32], Dtype::Uint32)?;
     last.eval()?;
     Ok(last)
 }

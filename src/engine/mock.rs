@@ -7,11 +7,14 @@
 //!   `sampled_before`. [`expected_tokens`] computes the same without pages: the oracle of tests.
 //! - What may not be chosen (banned tokens, a bias of minus infinity, what a grammar does not allow) is not; other
 //!   settings have nothing to act on, for the mock has no probabilities. It invents log-probabilities.
+//! - With a recurrent layer ([`MockOptions::snapshots`]) the token depends on a state instead, which is the same
+//!   hash as long as states are restored and saved where they should be.
 //! - A step that breaks the contract of [`Step`] (table too short, slot taken twice, page not written,
 //!   page written by a neighbour in the same step, token not sampled) fails with an internal error.
 //! - Faults happen where [`MockOptions`] says, and nowhere else.
 
 mod model;
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +25,11 @@ use model::{ContextHash, Place};
 pub use model::{MockOptions, expected_tokens};
 
 use super::{Constrained, MemoryUse, Runner, Sampled};
-use crate::cache::BlockId;
+use crate::cache::{BlockId, SnapshotId};
 use crate::error::{Error, Result, Status};
 use crate::sampling::{PromptLogprobs, RowSampling};
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
+use states::State;
 
 /// What a token slot holds before it is written. No vocabulary reaches it.
 const POISON: u32 = u32::MAX;
@@ -72,14 +76,20 @@ pub struct MockRunner {
     slots_taken: Vec<bool>,
     /// Those of the step collected last.
     scored: Vec<(SequenceId, PromptLogprobs)>,
+    /// The recurrent state of each slot, and each snapshot.
+    states: Vec<Option<State>>,
+    snapshots: Vec<Option<State>>,
 }
 
 impl MockRunner {
     /// A mock of `max_sequences` slots and `num_blocks` blocks of `block_size` tokens, all poisoned.
     pub fn new(options: MockOptions, num_blocks: u32, block_size: u32, max_sequences: usize) -> Result<Self> {
         options.validate()?;
+        let snapshots = options.snapshots.unwrap_or(0) as usize;
         Ok(MockRunner {
             options,
+            states: vec![None; max_sequences],
+            snapshots: vec![None; snapshots],
             block_size: block_size as usize,
             pages: vec![POISON; num_blocks as usize * block_size as usize],
             slots: vec![None; max_sequences],
@@ -208,10 +218,15 @@ impl MockRunner {
             return Err(Error::internal("mock: a step is launched while rows of the last one wait"));
         }
         self.copy_blocks(step)?;
+        self.restore_states(step)?;
         self.write_rows(step)?;
         let (mut sampled, mut waiting) = (Vec::with_capacity(step.rows.len()), Vec::new());
         for (index, (row, how)) in step.rows.iter().zip(how).enumerate() {
-            let place = Place { context: self.context(index, row)?, sampled_before: row.sampled_before };
+            let mut context = self.context(index, row)?;
+            if self.options.snapshots.is_some() {
+                context = self.advance(row, &step.saves)?;
+            }
+            let place = Place { context, sampled_before: row.sampled_before };
             self.slots[row.slot as usize] = None;
             match (row.samples, how) {
                 (true, Some(how)) if how.constrained => {
@@ -332,6 +347,8 @@ impl Runner for MockRunner {
         self.in_flight.clear();
         self.pages.fill(POISON);
         self.slots.fill(None);
+        self.states.fill(None);
+        self.snapshots.fill(None);
         self.writers.fill((0, 0));
         self.device_free_at = None;
         Ok(())
@@ -364,6 +381,18 @@ impl Runner for MockRunner {
             *slot = u32::from_le_bytes(*token);
         }
         Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        if self.options.snapshots.is_some() { 16 } else { 0 }
+    }
+
+    fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
+        self.state_to_bytes(snapshot)
+    }
+
+    fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
+        self.state_from_bytes(snapshot, state)
     }
 
     fn memory(&self) -> MemoryUse {

@@ -1,7 +1,7 @@
 //! The one seam between the engine and what computes: MLX, or the deterministic mock.
 
-use crate::cache::BlockId;
-use crate::error::Result;
+use crate::cache::{BlockId, SnapshotId};
+use crate::error::{Error, Result, Status};
 use crate::sampling::{PromptLogprobs, RowSampling, TokenLogprobs};
 use crate::scheduler::{SequenceId, Step};
 
@@ -58,6 +58,16 @@ pub trait Runner {
     /// The log-probabilities of prompt tokens that the step collected last has computed.
     fn take_prompt_logprobs(&mut self) -> Vec<(SequenceId, PromptLogprobs)>;
 
+    /// The logits after each of a step's tokens, `[tokens, vocab]` in row order: what sampling would see. For
+    /// comparing with other implementations; its rows do not sample, and no step is in flight.
+    ///
+    /// Errors: `InvalidState` if this runner has no logits, or a step is in flight.
+    #[doc(hidden)]
+    fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
+        let _ = step;
+        Err(Error::new(Status::InvalidState, "this runner has no logits"))
+    }
+
     /// Drops steps in flight and forgets all pages and slots, after an error.
     fn reset(&mut self) -> Result<()>;
 
@@ -73,6 +83,21 @@ pub trait Runner {
     /// Fills a block's pages with what [`Runner::read_block`] gave. No step is in flight.
     fn write_block(&mut self, block: BlockId, pages: &[u8]) -> Result<()>;
 
+    /// Bytes of a snapshot of recurrent states; zero for a model without such.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+
+    /// A snapshot, as every launched step leaves it.
+    fn read_state(&mut self, snapshot: SnapshotId) -> Result<Vec<u8>> {
+        Err(Error::internal(format!("there is no snapshot {snapshot}")))
+    }
+
+    /// Fills a snapshot with what [`Runner::read_state`] gave. No step is in flight.
+    fn write_state(&mut self, snapshot: SnapshotId, state: &[u8]) -> Result<()> {
+        Err(Error::internal(format!("{} bytes for snapshot {snapshot}, which is not there", state.len())))
+    }
+
     /// Memory in use, for statistics.
     fn memory(&self) -> MemoryUse;
 }
@@ -82,7 +107,7 @@ pub trait Runner {
 pub struct MemoryUse {
     /// The model's weights, as held.
     pub weights: u64,
-    /// The page pool.
+    /// The page pool, and the recurrent states there are.
     pub pages: u64,
     /// The allocator's high-water mark since load.
     pub peak: u64,

@@ -22,6 +22,7 @@ use super::pace::Pace;
 use super::runner::{Runner, Sampled};
 use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
+use crate::cache::BlockId;
 use crate::cache::file::{self, CacheKey};
 use crate::error::{Error, Result, Status};
 use crate::scheduler::{NewSequence, Scheduler};
@@ -300,13 +301,20 @@ impl Worker {
             model: *model.finalize().as_bytes(),
             block_size: self.shared.info.block_size,
             block_bytes: self.runner.block_bytes() as u64,
+            state_bytes: self.runner.state_bytes() as u64,
         }
     }
 
     fn save_cache(&mut self, path: &Path) -> Result<u64> {
         let key = self.cache_key();
         let (ids, blocks): (Vec<_>, Vec<_>) = self.scheduler.saved_blocks().into_iter().unzip();
-        file::save(path, &key, &blocks, &mut |i| self.runner.read_block(ids[i]))?;
+        file::save(path, &key, &blocks, &mut |i| {
+            let mut bytes = self.runner.read_block(ids[i])?;
+            if let Some(snapshot) = self.scheduler.snapshot_of(ids[i]) {
+                bytes.extend(self.runner.read_state(snapshot)?);
+            }
+            Ok(bytes)
+        })?;
         Ok(blocks.len() as u64)
     }
 
@@ -326,7 +334,7 @@ impl Worker {
         for place in places {
             let pages = saved.next_pages();
             let Some(block) = place else { continue };
-            if let Err(error) = pages.and_then(|pages| self.runner.write_block(block, &pages)) {
+            if let Err(error) = pages.and_then(|pages| self.fill_block(block, &pages)) {
                 // The index now names pages that nobody filled.
                 self.scheduler.drop_cached_prefixes()?;
                 return Err(error);
@@ -334,6 +342,19 @@ impl Worker {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Fills a block just entered into the index with its pages, and the state behind them if there is one.
+    fn fill_block(&mut self, block: BlockId, saved: &[u8]) -> Result<()> {
+        let (pages, state) = saved.split_at_checked(self.runner.block_bytes()).unwrap_or((saved, &[]));
+        self.runner.write_block(block, pages)?;
+        if state.is_empty() {
+            return Ok(());
+        }
+        match self.scheduler.restore_state(block)? {
+            Some(snapshot) => self.runner.write_state(snapshot, state),
+            None => Ok(()),
+        }
     }
 
     /// Takes the tokens of a collected step.

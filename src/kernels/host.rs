@@ -1,7 +1,11 @@
 //! The CPU kernels as operations in MLX's graph.
 
+mod experts;
+
 use std::ops::Range;
 use std::sync::Arc;
+
+pub use experts::HostExperts;
 
 use super::cpu::{
     AttentionShape, PagedRow, Pages, Projected, QuantizedWeights, Threads, dequantize, paged_attention,
@@ -84,6 +88,17 @@ impl HostMatrix {
             ..self.view()
         }
     }
+}
+
+/// Weights of the normalization of query and key heads, each `[head_dim]`.
+#[derive(Clone)]
+pub struct HostHeadNorms {
+    /// For each query head.
+    pub queries: Held,
+    /// For each key head.
+    pub keys: Held,
+    /// Added under the root.
+    pub eps: f32,
 }
 
 /// What a step's attention needs beside queries, keys and values; shared by all layers.
@@ -183,19 +198,20 @@ impl HostKernels {
     }
 
     /// Attention of a step in one layer: queries, keys and values `[tokens, (heads + 2 kv_heads) * head_dim]`
-    /// to `[tokens, heads * head_dim]`. Copies blocks and writes keys and values first. Tokens that no row
+    /// to `[tokens, heads * head_dim]`. Normalizes query and key heads if there are `norms`. Copies blocks and writes keys and values first. Tokens that no row
     /// covers (they fill up the step) come out as zeros.
     pub fn attention(
         &self,
         qkv: &Array,
         shape: AttentionShape,
+        norms: Option<&HostHeadNorms>,
         pool: &Arc<HostPool>,
         step: &Arc<HostStep>,
     ) -> Result<Array> {
-        let (threads, pool, step) = (self.threads.clone(), pool.clone(), step.clone());
+        let (threads, norms, pool, step) = (self.threads.clone(), norms.cloned(), pool.clone(), step.clone());
         let width = (shape.heads * shape.head_dim) as i32;
         host_op(&self.faults, &[qkv], &[qkv.dim(0), width], move |inputs, out| {
-            attend(&threads, inputs.f32(0), &shape, &pool, &step, out);
+            attend(&threads, inputs.f32(0), &shape, norms.as_ref(), &pool, &step, out);
         })
     }
 }
@@ -210,6 +226,7 @@ fn attend(
     threads: &Threads,
     qkv: &[f32],
     shape: &AttentionShape,
+    norms: Option<&HostHeadNorms>,
     pool: &HostPool,
     step: &HostStep,
     out: &mut [f32],
@@ -230,7 +247,7 @@ fn attend(
         values: &values,
         cos: &step.cos,
         sin: &step.sin,
-        head_norms: None,
+        head_norms: norms.map(|norms| (norms.queries.f32(), norms.keys.f32(), norms.eps)),
     };
     let rows: Vec<PagedRow<'_>> = step
         .rows

@@ -14,6 +14,7 @@ pub fn from_bytes(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Result<Array> {
     let size = match dtype {
         Dtype::Float32 | Dtype::Uint32 => 4,
         Dtype::Float16 | Dtype::Bfloat16 => 2,
+        Dtype::Uint8 => 1,
         other => return Err(Error::internal(format!("arrays of {other:?} are not made from bytes"))),
     };
     check(bytes.len(), size, shape)?;
@@ -67,6 +68,11 @@ pub fn rows(x: &Array, n: i32) -> Result<Array> {
 /// The first `n` columns of a matrix.
 pub fn columns(x: &Array, n: i32) -> Result<Array> {
     Ok(x.try_index((.., ..n))?)
+}
+
+/// The columns of a matrix from column `from` on.
+pub fn last_columns(x: &Array, from: i32) -> Result<Array> {
+    Ok(x.try_index((.., from..))?)
 }
 
 /// One column of a matrix, as a matrix `[rows, 1]`.

@@ -9,14 +9,18 @@ mod device;
 #[cfg(quire_host_op)]
 mod host_op;
 mod memory;
+mod quantized;
 
 use mlx_rs::error::Exception;
 
-pub use array::{bits, column, columns, from_bytes, from_f16_bits, from_u32, from_words, rows, to_bytes};
+pub use array::{
+    bits, column, columns, from_bytes, from_f16_bits, from_u32, from_words, last_columns, rows, to_bytes,
+};
 pub use device::Device;
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
+pub use quantized::{Packing, dequantize, gather_qmm, quantized_matmul};
 
 use crate::error::{Error, Result, Status};
 

@@ -7,9 +7,10 @@ use super::Model;
 use super::layers::{Angles, Kernels};
 use crate::cache::BlockId;
 use crate::cache::pages::{Pages, Table};
+use crate::cache::states::{StateRow, StateRows};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
-use crate::scheduler::{BlockCopy, Row};
+use crate::scheduler::{BlockCopy, Row, StateSave};
 
 /// Queries attended to at a time where scores are held in memory (CPU): fewer of them below the
 /// diagonal are computed for nothing, and they stay in the cache.
@@ -28,6 +29,8 @@ pub struct Batch {
     pub outputs: Option<Array>,
     /// How many of `outputs` matter.
     pub wanted: usize,
+    /// What recurrent layers need to know; empty for a model without any.
+    pub states: StateRows,
 }
 
 /// A step's attention.
@@ -92,8 +95,22 @@ impl Batch {
             plan: Plan::new(rows, copies, padded, pages, model, kernels)?,
             outputs: (wanted > 0).then(|| Array::from_slice(&outputs, &[outputs.len() as i32])),
             wanted,
+            states: states(rows, &[], pages)?,
         })
     }
+
+    /// The same, where recurrent states that rows pass through are kept.
+    pub fn keeping(self, rows: &[Row], saves: &[StateSave], pages: &Pages) -> Result<Batch> {
+        match saves {
+            [] => Ok(self),
+            _ => Ok(Batch { states: states(rows, saves, pages)?, ..self }),
+        }
+    }
+}
+
+fn states(rows: &[Row], saves: &[StateSave], pages: &Pages) -> Result<StateRows> {
+    let row = |row: &Row| StateRow { slot: row.slot, start: row.start, tokens: row.input_len() as u32 };
+    pages.states().rows(&rows.iter().map(row).collect::<Vec<_>>(), saves)
 }
 
 impl Plan {

@@ -1,4 +1,4 @@
-//! How many blocks the page pool gets.
+//! How many blocks the page pool gets, and how many snapshots of recurrent states there are.
 
 use super::ModelConfig;
 use crate::cache::PageLayout;
@@ -6,6 +6,13 @@ use crate::error::{Error, Result, Status};
 
 /// Beyond so many full contexts a pool taken without asking is no use.
 const FULL_CONTEXTS: u64 = 4;
+
+/// Snapshots of recurrent states take at most this part of a cache, as a divisor: one is as large as the pages of
+/// hundreds or thousands of tokens.
+const SNAPSHOT_SHARE: u64 = 4;
+
+/// More snapshots than this, and than twice the sequences that run at once, are no use.
+const FEW_SNAPSHOTS: u64 = 64;
 
 /// What a pool is sized by.
 #[derive(Debug, Clone, Copy)]
@@ -22,16 +29,62 @@ pub struct Budget {
     pub available: u64,
     /// The most of those that may be taken without asking, as a divisor.
     pub share: u64,
+    /// Sequences that run at once, each with its recurrent states if the model has such.
+    pub max_sequences: usize,
+}
+
+/// A cache's sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSize {
+    /// The page pool's shape.
+    pub layout: PageLayout,
+    /// Snapshots of recurrent states; `None` for a model without recurrent layers.
+    pub snapshots: Option<u32>,
 }
 
 impl Budget {
+    /// The page pool's shape, and how many snapshots there are.
+    ///
+    /// The bytes hold the recurrent states of every sequence, snapshots of such states, and pages.
+    ///
+    /// Errors: `InvalidArgument` if the bytes asked for hold not even the states and a block; `OutOfMemory` if
+    /// the device has no room for them.
+    pub fn sizes(&self, config: &ModelConfig) -> Result<CacheSize> {
+        let state = config.state_bytes(self.element_bytes) as u64;
+        if state == 0 {
+            return Ok(CacheSize { layout: self.layout(config)?, snapshots: None });
+        }
+        let running = state * self.max_sequences as u64;
+        let bytes = self.cache_bytes.unwrap_or(self.available / self.share);
+        let Some(left) = bytes.checked_sub(running).filter(|&left| left > 0) else {
+            let message = format!(
+                "a cache of {bytes} bytes does not hold the recurrent states of {} sequences, {state} bytes each",
+                self.max_sequences
+            );
+            return Err(match self.cache_bytes {
+                Some(_) => Error::argument(message),
+                None => Error::new(Status::OutOfMemory, message),
+            });
+        };
+        let useful = FEW_SNAPSHOTS.max(2 * self.max_sequences as u64);
+        let snapshots = (left / SNAPSHOT_SHARE / state).min(useful);
+        let taken = running + snapshots * state;
+        let rest = Budget {
+            cache_bytes: self.cache_bytes.map(|bytes| bytes - taken),
+            available: self.available.saturating_sub(taken * self.share),
+            ..*self
+        };
+        Ok(CacheSize { layout: rest.layout(config)?, snapshots: Some(snapshots as u32) })
+    }
+
     /// The pool's shape.
     ///
     /// Errors: `InvalidArgument` if the bytes asked for hold no block; `OutOfMemory` if the device has
     /// no room for one.
     pub fn layout(&self, config: &ModelConfig) -> Result<PageLayout> {
         let elements = PageLayout::block_elements(config.kv_heads, config.head_dim, self.block_size);
-        let block = (elements * self.element_bytes * config.layers) as u64;
+        // Without any attention there are no pages, only their numbers.
+        let block = ((elements * self.element_bytes * config.page_layers()) as u64).max(1);
         let full = self.max_context.div_ceil(self.block_size) as u64;
         // One block is spare (see `PageLayout`).
         let fit = |bytes: u64| (bytes / block).saturating_sub(1);
@@ -76,13 +129,64 @@ mod tests {
             r#"{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
                 "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 10, "rms_norm_eps": 1e-5}"#,
         )?;
-        let budget =
-            Budget { block_size: 16, max_context: 100, element_bytes: 4, cache_bytes, available, share: 4 };
+        let budget = Budget {
+            block_size: 16,
+            max_context: 100,
+            element_bytes: 4,
+            cache_bytes,
+            available,
+            share: 4,
+            max_sequences: 3,
+        };
         budget.layout(&config)
     }
 
     /// 2 layers of 2 + 2 heads of 16 elements of 4 bytes, 16 tokens.
     const BLOCK: u64 = 2 * 4 * 16 * 4 * 16;
+
+    /// As `budget`, for a hybrid model of one layer with pages and two with states, and three sequences.
+    fn hybrid_budget(cache_bytes: Option<u64>, available: u64) -> Result<CacheSize> {
+        let config = ModelConfig::from_json(
+            r#"{"model_type": "nemotron_h", "hidden_size": 64, "hybrid_override_pattern": "M*M",
+                "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 10,
+                "layer_norm_epsilon": 1e-5, "max_position_embeddings": 512, "attention_bias": false,
+                "mlp_bias": false, "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16,
+                "n_groups": 2, "conv_kernel": 4, "mamba_proj_bias": false, "use_conv_bias": true}"#,
+        )?;
+        let budget = Budget {
+            block_size: 16,
+            max_context: 100,
+            element_bytes: 4,
+            cache_bytes,
+            available,
+            share: 4,
+            max_sequences: 3,
+        };
+        budget.sizes(&config)
+    }
+
+    /// 2 layers: 8 heads of 16 by 16, and 3 tokens of 8 * 16 + 2 * 2 * 16 channels, 4 bytes each.
+    const STATE: u64 = 2 * 4 * (8 * 16 * 16 + 3 * 192);
+
+    #[test]
+    fn states_come_first_and_snapshots_get_a_quarter_of_the_rest() {
+        let block = BLOCK / 2;
+        for bytes in [4 * STATE, 20 * STATE, 20 * STATE + 7, 1000 * STATE] {
+            let CacheSize { layout, snapshots } = hybrid_budget(Some(bytes), 0).unwrap();
+            let snapshots = u64::from(snapshots.unwrap());
+            assert_eq!(snapshots, ((bytes - 3 * STATE) / 4 / STATE).min(FEW_SNAPSHOTS));
+            let used = (3 + snapshots) * STATE + layout.total_blocks() as u64 * block;
+            assert!(used <= bytes && used + block > bytes, "{used} of {bytes}");
+        }
+        let e = hybrid_budget(Some(3 * STATE), u64::MAX).unwrap_err();
+        assert_eq!(e.status(), Status::InvalidArgument);
+        assert!(e.message().contains("recurrent states of 3 sequences"), "{e}");
+        // Unasked: of a quarter of what there is.
+        let size = hybrid_budget(None, 4 * 20 * STATE).unwrap();
+        assert_eq!(size.snapshots, Some(4));
+        assert!(size.layout.total_blocks() as u64 * block <= 13 * STATE);
+        assert_eq!(hybrid_budget(None, 4 * 3 * STATE).unwrap_err().status(), Status::OutOfMemory);
+    }
 
     #[test]
     fn bytes_asked_for_are_not_exceeded() {

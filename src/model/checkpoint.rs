@@ -56,7 +56,8 @@ fn mock_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>>
         #[serde(default)]
         mock: serde_json::Map<String, serde_json::Value>,
     }
-    let root: Root = serde_json::from_str(text).map_err(|e| Error::model(format!("field 'mock': {e}")))?;
+    let text = super::config::without_python_numbers(text);
+    let root: Root = serde_json::from_str(&text).map_err(|e| Error::model(format!("field 'mock': {e}")))?;
     Ok(root.mock)
 }
 

@@ -5,12 +5,20 @@
 //! understand is an error that names the field, never a silent default; parsing reads no file and knows
 //! no MLX.
 
+mod hybrid;
 mod json;
+mod moe;
+mod nemotron;
 mod rope;
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 
+pub use hybrid::{HybridConfig, HybridExperts, LayerKind, MambaConfig};
+pub use moe::{MoeConfig, Routing, Scoring};
 pub use rope::{RopeConfig, RopeScaling};
+
+pub(super) use json::without_python_numbers;
 
 use super::Architecture;
 use crate::error::{Error, Result};
@@ -41,27 +49,55 @@ pub struct ModelConfig {
     /// Whether the output projection is the embedding's transpose. `None` where the configuration does
     /// not say: it is if the checkpoint has no output projection.
     pub tie_word_embeddings: Option<bool>,
-    /// Whether the attention projections have biases.
+    /// Whether the attention projections have biases, for families that leave it open.
     pub attention_bias: bool,
-    /// Whether the feed-forward projections have biases.
+    /// Whether the feed-forward projections have biases, for families that leave it open.
     pub mlp_bias: bool,
     /// The longest context the model was made for, in tokens.
     pub max_position_embeddings: usize,
+    /// How many tokens a token attends to at most, itself included, where that is less than all.
+    pub sliding_window: Option<usize>,
     /// Token that opens a text, if the model has one.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
     pub eos_token_ids: Vec<u32>,
+    /// The expert layers, of a family that has them.
+    pub moe: Option<MoeConfig>,
     /// How linear layers and embeddings are quantized; `None` if they are not.
     pub quantization: Option<Quantization>,
+    /// What its layers are, if they are of several kinds.
+    pub hybrid: Option<HybridConfig>,
 }
 
 impl ModelConfig {
+    /// How many layers have pages.
+    pub fn page_layers(&self) -> usize {
+        self.hybrid.as_ref().map_or(self.layers, |hybrid| hybrid.count(LayerKind::Attention))
+    }
+
+    /// How many layers have recurrent states.
+    pub fn recurrent_layers(&self) -> usize {
+        self.hybrid.as_ref().map_or(0, |hybrid| hybrid.count(LayerKind::Mamba))
+    }
+
+    /// Bytes of one sequence's recurrent states; zero if there are none.
+    pub fn state_bytes(&self, element_bytes: usize) -> usize {
+        let layer = self.hybrid.as_ref().map_or(0, |hybrid| hybrid.mamba.state_bytes(element_bytes));
+        layer * self.recurrent_layers()
+    }
+
     /// Reads a `config.json` in the Hugging Face / MLX layout.
     ///
     /// Errors: `ModelInvalid` naming the field that is missing, of the wrong type or inconsistent;
     /// `ModelUnsupported` naming an architecture, rope type or quantization this library does not run.
     pub fn from_json(text: &str) -> Result<ModelConfig> {
         json::parse(text)
+    }
+
+    /// The longest context this library runs the model with, in tokens: attention is over all of it, so where the
+    /// model's own has a window, no more than that.
+    pub fn max_context(&self) -> usize {
+        self.sliding_window.map_or(self.max_position_embeddings, |w| w.min(self.max_position_embeddings))
     }
 
     /// Refuses sizes that contradict each other, naming the field.
@@ -75,6 +111,7 @@ impl ModelConfig {
             ("intermediate_size", self.intermediate_size),
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
+            ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
         for (field, size) in sizes {
             if size == 0 || size > MAX_SIZE {
@@ -110,6 +147,12 @@ impl ModelConfig {
             }
         }
         self.rope.validate(self.head_dim)?;
+        if let Some(hybrid) = &self.hybrid {
+            hybrid.validate(MAX_SIZE)?;
+        }
+        if let Some(moe) = &self.moe {
+            moe.validate(MAX_SIZE)?;
+        }
         Ok(self)
     }
 }
@@ -117,18 +160,79 @@ impl ModelConfig {
 /// No dimension of a published model comes near; products of two stay far inside 64 bits.
 const MAX_SIZE: usize = 1 << 24;
 
-/// How one weight is packed: groups of `group_size` elements share a scale and a bias (affine).
+/// What the packed elements and the scales of a weight stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuantMode {
+    /// Unsigned integers; a group has a float scale and a float bias: `scale * q + bias`.
+    Affine,
+    /// 4-bit floats (E2M1), a power of two for each 32 (OCP Microscaling Formats 1.0).
+    Mxfp4,
+    /// 8-bit floats (E4M3), a power of two for each 32 (likewise).
+    Mxfp8,
+    /// 4-bit floats (E2M1), an 8-bit float (E4M3) for each 16.
+    Nvfp4,
+}
+
+impl QuantMode {
+    /// Every mode.
+    pub const ALL: [QuantMode; 4] = [QuantMode::Affine, QuantMode::Mxfp4, QuantMode::Mxfp8, QuantMode::Nvfp4];
+
+    /// Its name in `config.json` and in MLX.
+    pub fn c_name(self) -> &'static CStr {
+        match self {
+            QuantMode::Affine => c"affine",
+            QuantMode::Mxfp4 => c"mxfp4",
+            QuantMode::Mxfp8 => c"mxfp8",
+            QuantMode::Nvfp4 => c"nvfp4",
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.c_name().to_str().unwrap_or_default()
+    }
+
+    /// The one group size and number of bits it comes with; none for the affine mode, which has many.
+    pub(super) fn only(self) -> Option<(usize, usize)> {
+        match self {
+            QuantMode::Affine => None,
+            QuantMode::Mxfp4 => Some((32, 4)),
+            QuantMode::Mxfp8 => Some((32, 8)),
+            QuantMode::Nvfp4 => Some((16, 4)),
+        }
+    }
+}
+
+/// How one weight is packed: groups of `group_size` elements share a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuantParams {
     /// Elements of a row that share a scale.
     pub group_size: usize,
     /// Bits an element takes.
     pub bits: usize,
+    /// What elements and scales stand for.
+    pub mode: QuantMode,
 }
 
 impl QuantParams {
-    /// Refuses what MLX's affine kernels do not take.
+    /// Affine, with these parameters.
+    pub const fn affine(group_size: usize, bits: usize) -> QuantParams {
+        QuantParams { group_size, bits, mode: QuantMode::Affine }
+    }
+
+    /// Refuses what MLX's kernels do not take.
     pub(super) fn validate(self, field: &str) -> Result<QuantParams> {
+        if let Some((group_size, bits)) = self.mode.only() {
+            if (self.group_size, self.bits) == (group_size, bits) {
+                return Ok(self);
+            }
+            return Err(Error::unsupported(format!(
+                "'{field}' has {} bits in groups of {}, but mode \"{}\" is {bits} bits in groups of {group_size}",
+                self.bits,
+                self.group_size,
+                self.mode.name()
+            )));
+        }
         if !matches!(self.group_size, 32 | 64 | 128) {
             return Err(Error::unsupported(format!(
                 "'{field}.group_size' is {}, want 32, 64 or 128",
@@ -163,11 +267,15 @@ impl Quantization {
 
     /// A line for people, as in `4 bit, groups of 32 (1 module differs)`.
     pub fn describe(&self) -> String {
-        let QuantParams { group_size, bits } = self.default;
+        let QuantParams { group_size, bits, mode } = self.default;
+        let most = match mode {
+            QuantMode::Affine => format!("{bits} bit, groups of {group_size}"),
+            other => other.name().to_owned(),
+        };
         match self.overrides.len() {
-            0 => format!("{bits} bit, groups of {group_size}"),
-            1 => format!("{bits} bit, groups of {group_size} (1 module differs)"),
-            n => format!("{bits} bit, groups of {group_size} ({n} modules differ)"),
+            0 => most,
+            1 => format!("{most} (1 module differs)"),
+            n => format!("{most} ({n} modules differ)"),
         }
     }
 }

@@ -22,6 +22,11 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
     let meta = gguf.metadata();
     let name = meta.str("general.architecture")?;
     let architecture = Architecture::from_model_type(name)?;
+    if architecture == Architecture::NemotronH {
+        return Err(Error::unsupported(format!(
+            "'general.architecture' is \"{name}\", which is read from safetensors only"
+        )));
+    }
     let key = |suffix: &str| format!("{name}.{suffix}");
     let size = |suffix: &str| meta.u64(&key(suffix)).map(to_size);
     let find = |suffix: &str| meta.find_u64(&key(suffix)).map(|n| n.map(to_size));
@@ -70,10 +75,13 @@ fn read_config(gguf: &Gguf) -> Result<ModelConfig> {
         tie_word_embeddings: None,
         attention_bias: has(".attn_q.bias"),
         mlp_bias: has(".ffn_gate.bias"),
+        moe: None,
         max_position_embeddings: size("context_length")?,
+        sliding_window: find("attention.sliding_window")?.filter(|&window| window > 0),
         bos_token_id: token(gguf, "bos_token_id")?,
         eos_token_ids: eos(gguf)?,
         quantization: quantization(gguf),
+        hybrid: None,
     }
     .validate()
 }
@@ -144,8 +152,8 @@ fn eos(gguf: &Gguf) -> Result<Vec<u32>> {
 /// How a block type unpacks.
 fn quant_params(kind: GgufType) -> Option<QuantParams> {
     match kind {
-        GgufType::Q4_0 | GgufType::Q4_1 => Some(QuantParams { group_size: GROUP, bits: 4 }),
-        GgufType::Q8_0 => Some(QuantParams { group_size: GROUP, bits: 8 }),
+        GgufType::Q4_0 | GgufType::Q4_1 => Some(QuantParams::affine(GROUP, 4)),
+        GgufType::Q8_0 => Some(QuantParams::affine(GROUP, 8)),
         _ => None,
     }
 }
@@ -181,7 +189,7 @@ pub fn tensors(gguf: &Gguf) -> Result<TensorIndex> {
             let (offset, bytes) = (tensor.offset, tensor.bytes);
             index.add(name, TensorInfo { element, shape, file, offset, bytes })
         };
-        let Some(QuantParams { group_size, bits }) = quant_params(tensor.kind) else {
+        let Some(QuantParams { group_size, bits, .. }) = quant_params(tensor.kind) else {
             let element = match tensor.kind {
                 GgufType::F32 => ElementType::F32,
                 GgufType::F16 => ElementType::F16,
@@ -226,17 +234,23 @@ pub fn checkpoint_name(name: &str) -> String {
     renamed().unwrap_or_else(|| name.to_owned())
 }
 
-/// Whether llama GGUF files store this tensor's rows permuted, each head's pairs interleaved.
-pub fn is_permuted(checkpoint_name: &str) -> bool {
+/// Whether GGUF files of this family store this tensor's rows permuted, each head's pairs interleaved: those of
+/// llamas do, Mistral (which calls itself `llama` there) included.
+pub fn is_permuted(architecture: Architecture, checkpoint_name: &str) -> bool {
+    if !matches!(architecture, Architecture::Llama | Architecture::Mistral) {
+        return false;
+    }
     checkpoint_name.contains(".self_attn.q_proj.") || checkpoint_name.contains(".self_attn.k_proj.")
 }
 
 /// A block's modules: GGUF's name, the `safetensors` name.
-const BLOCK_MODULES: [(&str, &str); 9] = [
+const BLOCK_MODULES: [(&str, &str); 11] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
     ("attn_v", "self_attn.v_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
     ("attn_output", "self_attn.o_proj"),
     ("ffn_norm", "post_attention_layernorm"),
     ("ffn_gate", "mlp.gate_proj"),

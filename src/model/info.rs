@@ -48,7 +48,7 @@ impl ModelInfo {
         ModelInfo {
             architecture: config.architecture.name().to_owned(),
             vocab_size: n(config.vocab_size),
-            max_context: n(config.max_position_embeddings),
+            max_context: n(config.max_context()),
             layers: n(config.layers),
             heads: n(config.heads),
             kv_heads: n(config.kv_heads),

@@ -35,6 +35,9 @@ pub struct LoadOptions {
     /// Whether to run MLX's elementary operations in place of our own kernels: slower, and what those are
     /// checked against.
     pub reference: bool,
+    /// Whether to run what a GPU runs on a CPU too (slowly): how tests reach it without one.
+    #[doc(hidden)]
+    pub as_on_gpu: bool,
 }
 
 impl Default for LoadOptions {
@@ -46,6 +49,7 @@ impl Default for LoadOptions {
             max_context: None,
             weight_format: WeightFormat::Auto,
             reference: false,
+            as_on_gpu: false,
         }
     }
 }

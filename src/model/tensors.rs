@@ -4,12 +4,16 @@
 //! the model needs is there with its shape and a usable type, and nothing is left over; an error names
 //! the file and the tensor.
 
+mod experts;
 mod safetensors;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use super::{ModelConfig, QuantParams};
+pub use experts::ExpertNames;
+
+use super::{ModelConfig, QuantMode, QuantParams};
 use crate::error::{Error, Result};
 
 /// How a tensor's elements are stored.
@@ -23,6 +27,8 @@ pub enum ElementType {
     Bf16,
     /// Unsigned 32-bit words: packed quantized elements.
     U32,
+    /// Bytes: scales of quantized elements that are 8-bit floats or powers of two.
+    U8,
     /// Something no weight is stored as; its name.
     Other(String),
 }
@@ -37,6 +43,7 @@ impl ElementType {
         match self {
             ElementType::F32 | ElementType::U32 => 4,
             ElementType::F16 | ElementType::Bf16 => 2,
+            ElementType::U8 => 1,
             ElementType::Other(_) => 0,
         }
     }
@@ -117,11 +124,18 @@ impl TensorIndex {
         self.tensors.contains_key(name)
     }
 
+    /// Whether the name of some tensor begins so.
+    fn has_under(&self, prefix: &str) -> bool {
+        let mut from = self.tensors.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
     fn file_name(&self, file: usize) -> String {
         self.files.get(file).map_or_else(|| "the checkpoint".into(), |path| path.display().to_string())
     }
 
-    fn error(&self, file: usize, message: String) -> Error {
+    /// An error about one of the files.
+    pub(super) fn error(&self, file: usize, message: String) -> Error {
         Error::model(message).within(self.file_name(file))
     }
 }
@@ -141,6 +155,17 @@ pub enum Part {
         /// Whether it has a bias.
         bias: bool,
     },
+    /// One projection of all experts of a layer, each `[rows, columns]`, dense or quantized alike.
+    Experts {
+        /// What it is called.
+        names: ExpertNames,
+        /// How many experts.
+        experts: usize,
+        /// Output features.
+        rows: usize,
+        /// Input features.
+        columns: usize,
+    },
     /// A float vector of this (full) name and length.
     Vector {
         /// The tensor's name.
@@ -148,6 +173,25 @@ pub enum Part {
         /// Its length.
         len: usize,
     },
+    /// A float tensor of this (full) name in one of several shapes: checkpoints differ in their order of axes.
+    Floats {
+        /// The tensor's name.
+        name: String,
+        /// The shapes it may have.
+        shapes: Vec<Vec<usize>>,
+    },
+}
+
+impl Part {
+    /// A matrix, of this module.
+    pub(super) fn matrix(module: &str, rows: usize, columns: usize, bias: bool) -> Part {
+        Part::Matrix { module: module.to_owned(), rows, columns, bias }
+    }
+
+    /// The weight of a norm, of this module.
+    pub(super) fn norm(module: &str, len: usize) -> Part {
+        Part::Vector { name: format!("{module}.weight"), len }
+    }
 }
 
 /// A checkpoint found complete: what its loader may rely on.
@@ -181,8 +225,14 @@ impl Manifest {
                     check.float(name, &[*len])?;
                     check.elements += *len as u64;
                 }
+                Part::Floats { name, shapes } => {
+                    let stored = index.get(name).and_then(|info| shapes.iter().find(|s| **s == info.shape));
+                    let shape = stored.unwrap_or(&shapes[0]);
+                    check.float(name, shape)?;
+                    check.elements += shape.iter().map(|&n| n as u64).product::<u64>();
+                }
                 Part::Matrix { module, rows, columns, bias } => {
-                    if let Some(params) = check.matrix(module, *rows, *columns)? {
+                    if let Some(params) = check.matrix(module, &[*rows], *columns)? {
                         quantized.insert(module.clone(), params);
                     }
                     check.elements += (*rows * *columns) as u64;
@@ -190,6 +240,12 @@ impl Manifest {
                         check.float(&format!("{module}.bias"), &[*rows])?;
                         check.elements += *rows as u64;
                     }
+                }
+                Part::Experts { names, experts, rows, columns } => {
+                    if let Some(params) = check.experts(names, *experts, *rows, *columns)? {
+                        quantized.insert(names.stacked.clone(), params);
+                    }
+                    check.elements += (*experts * *rows * *columns) as u64;
                 }
             }
         }
@@ -233,8 +289,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A matrix, dense or quantized; its quantization in the second case.
-    fn matrix(&mut self, module: &str, rows: usize, columns: usize) -> Result<Option<QuantParams>> {
+    /// A matrix, or a stack of them if there are several dimensions of rows, dense or quantized; its
+    /// quantization in the second case.
+    fn matrix(&mut self, module: &str, rows: &[usize], columns: usize) -> Result<Option<QuantParams>> {
         let weight = format!("{module}.weight");
         let scales = format!("{module}.scales");
         let quantization = self.config.quantization.as_ref();
@@ -243,7 +300,7 @@ impl Check<'_> {
         let params = match named {
             Some(params) => params,
             None if self.index.has(&scales) => match quantization {
-                Some(q) => Some(q.default),
+                Some(q) => Some(self.inferred(module, columns).unwrap_or(q.default)),
                 None => {
                     let message = format!("'{scales}' is there, but the configuration has no 'quantization'");
                     return Err(self.index.error(0, message));
@@ -251,31 +308,63 @@ impl Check<'_> {
             },
             None => None,
         };
+        let shape = |columns: usize| [rows, &[columns]].concat();
         let Some(params) = params else {
-            self.float(&weight, &[rows, columns])?;
+            self.float(&weight, &shape(columns))?;
             return Ok(None);
         };
-        let QuantParams { group_size, bits } = params;
+        let QuantParams { group_size, bits, mode } = params;
         if !columns.is_multiple_of(group_size) || !(columns * bits).is_multiple_of(32) {
             let message =
                 format!("'{weight}' has rows of {columns}, which groups of {group_size} do not divide");
             return Err(self.index.error(0, message));
         }
-        let info = self.tensor(&weight, &[rows, columns * bits / 32])?;
+        let info = self.tensor(&weight, &shape(columns * bits / 32))?;
         if info.element != ElementType::U32 {
             let message = format!("tensor '{weight}' has type {:?}, want U32 (packed)", info.element);
             return Err(self.index.error(info.file, message));
         }
-        self.float(&scales, &[rows, columns / group_size])?;
-        self.float(&format!("{module}.biases"), &[rows, columns / group_size])?;
+        let groups = shape(columns / group_size);
+        if mode == QuantMode::Affine {
+            self.float(&scales, &groups)?;
+            self.float(&format!("{module}.biases"), &groups)?;
+            return Ok(Some(params));
+        }
+        let info = self.tensor(&scales, &groups)?;
+        if info.element != ElementType::U8 {
+            let message = format!("tensor '{scales}' has type {:?}, want U8 ({})", info.element, mode.name());
+            return Err(self.index.error(info.file, message));
+        }
         Ok(Some(params))
+    }
+
+    /// How a module that the configuration does not name is packed, by its tensors, which may differ from the
+    /// model's setting (mlx-lm goes by them too); `None` if they make no sense.
+    fn inferred(&self, module: &str, columns: usize) -> Option<QuantParams> {
+        let last = |name: String| self.index.get(&name).and_then(|info| Some((info, *info.shape.last()?)));
+        let (_, words) = last(format!("{module}.weight"))?;
+        let (scales, groups) = last(format!("{module}.scales"))?;
+        if groups == 0 || !columns.is_multiple_of(groups) || !(words * 32).is_multiple_of(columns) {
+            return None;
+        }
+        let (group_size, bits) = (columns / groups, words * 32 / columns);
+        let mode = match scales.element {
+            ElementType::U8 => {
+                QuantMode::ALL.into_iter().find(|mode| mode.only() == Some((group_size, bits)))?
+            }
+            _ => QuantMode::Affine,
+        };
+        QuantParams { group_size, bits, mode }.validate(module).ok()
     }
 
     /// Refuses tensors nothing asked for: a sign that the configuration belongs to another model.
     fn no_leftovers(&self, tied: bool) -> Result<()> {
         for (name, info) in &self.index.tensors {
             // Old checkpoints store what follows from `rope_theta`, and some store a tied output twice.
-            let harmless = name.ends_with(".rotary_emb.inv_freq") || (tied && name.starts_with("lm_head."));
+            // Layers that predict further tokens (Nemotron's `mtp`) are not run.
+            let harmless = name.ends_with(".rotary_emb.inv_freq")
+                || (tied && name.starts_with("lm_head."))
+                || (self.config.hybrid.is_some() && name.starts_with("mtp."));
             if !harmless && !self.seen.contains(name) {
                 let message =
                     format!("tensor '{name}' is not part of this {} model", self.config.architecture.name());

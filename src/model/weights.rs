@@ -4,6 +4,8 @@
 //! that changed since it was checked is an error, never garbage weights; progress is reported after every
 //! module and can stop the load.
 
+mod experts;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,17 +13,29 @@ use std::os::unix::fs::FileExt;
 use mlx_rs::ops;
 
 use super::checkpoint::Checkpoint;
+use super::finite::Numbers;
 use super::from_gguf;
 use super::gguf::GgufType;
 use super::gguf::unpack::{Unpacked, unpack};
-use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm};
+use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm, packing};
 use super::tensors::{ElementType, TensorInfo};
-use super::{Progress, WeightFormat};
+use super::{Progress, QuantMode, QuantParams, WeightFormat};
 use crate::error::{Error, Result, Status};
 use crate::mlx::{self, Array, Dtype};
 
 /// The stage [`Progress`] is told while weights load.
 pub const STAGE: &str = "loading weights";
+
+/// Which matrices are held as floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floats {
+    /// All, in float32.
+    All,
+    /// In float32 those that our own kernels do not multiply packed.
+    WhereFaster,
+    /// Those that are stored so, as they are.
+    AsStored,
+}
 
 /// Hands out a checkpoint's modules.
 pub struct Weights<'a> {
@@ -30,7 +44,7 @@ pub struct Weights<'a> {
     /// Types of a GGUF file's tensors, by their `safetensors` names.
     kinds: BTreeMap<String, GgufType>,
     kernels: Kernels,
-    dense: bool,
+    floats: Floats,
     dtype: Dtype,
     progress: Progress<'a>,
     /// Bytes read so far, of the manifest's.
@@ -53,12 +67,10 @@ impl<'a> Weights<'a> {
             files.push(file.map_err(|e| Error::new(Status::Io, format!("{}: {e}", path.display())))?);
         }
         let on_gpu = kernels.on_gpu();
-        let packed = !manifest.quantized.is_empty() && manifest.quantized.values().all(|&p| kernels.take(p));
-        let fits = || mlx::host_memory().is_none_or(|all| manifest.elements * 4 <= all / 4);
-        let dense = match format {
-            WeightFormat::Float32 => true,
-            WeightFormat::AsStored => false,
-            WeightFormat::Auto => !on_gpu && !packed && fits(),
+        let floats = match format {
+            WeightFormat::Float32 => Floats::All,
+            WeightFormat::Auto if !on_gpu && fits(checkpoint, kernels) => Floats::WhereFaster,
+            WeightFormat::Auto | WeightFormat::AsStored => Floats::AsStored,
         };
         let dtype = if on_gpu && format != WeightFormat::Float32 {
             stored_dtype(checkpoint)?
@@ -68,7 +80,7 @@ impl<'a> Weights<'a> {
         let tensors = checkpoint.gguf.iter().flat_map(|gguf| gguf.tensors());
         let kinds = tensors.map(|t| (from_gguf::checkpoint_name(&t.name), t.kind)).collect();
         let kernels = kernels.clone();
-        Ok(Weights { checkpoint, files, kinds, kernels, dense, dtype, progress, read: 0, held: 0 })
+        Ok(Weights { checkpoint, files, kinds, kernels, floats, dtype, progress, read: 0, held: 0 })
     }
 
     /// What computes the model's parts.
@@ -78,7 +90,7 @@ impl<'a> Weights<'a> {
 
     /// Whether matrices are held as floats.
     pub fn is_dense(&self) -> bool {
-        self.dense || self.checkpoint.manifest.quantized.is_empty()
+        self.checkpoint.manifest.quantized.values().all(|&params| self.unpacks(params))
     }
 
     /// The type the model computes in.
@@ -97,7 +109,13 @@ impl<'a> Weights<'a> {
             Some(quantization) => quantization.describe(),
             None => format!("{} bit floats", self.stored_bits()),
         };
-        if self.dense { format!("{stored}, held as float32") } else { stored }
+        let quantized = &self.checkpoint.manifest.quantized;
+        let unpacked = quantized.values().filter(|&&params| self.unpacks(params)).count();
+        match quantized.len() - unpacked {
+            0 if self.floats != Floats::AsStored => format!("{stored}, held as float32"),
+            _ if unpacked > 0 => format!("{stored}, {unpacked} modules held as float32"),
+            _ => stored,
+        }
     }
 
     /// Bits an element of most matrices takes as stored.
@@ -117,6 +135,13 @@ impl<'a> Weights<'a> {
     /// A vector, in the type the model computes in.
     pub fn vector(&mut self, name: &str) -> Result<Array> {
         let array = self.tensor(name)?.as_dtype(self.dtype)?;
+        self.keep([&array])?;
+        Ok(array)
+    }
+
+    /// A tensor of floats as stored, in float32.
+    pub fn float32(&mut self, name: &str) -> Result<Array> {
+        let array = self.tensor(name)?.as_dtype(Dtype::Float32)?;
         self.keep([&array])?;
         Ok(array)
     }
@@ -166,6 +191,15 @@ impl<'a> Weights<'a> {
         Ok(linear)
     }
 
+    /// Whether a matrix that is packed so is held as floats.
+    fn unpacks(&self, params: QuantParams) -> bool {
+        match self.floats {
+            Floats::All => true,
+            Floats::WhereFaster => !self.kernels.take(params),
+            Floats::AsStored => false,
+        }
+    }
+
     /// A matrix as it will be held; not evaluated.
     fn matrix(&mut self, module: &str) -> Result<Matrix> {
         let weight = format!("{module}.weight");
@@ -173,26 +207,41 @@ impl<'a> Weights<'a> {
             Some(_) => self.unpacked(module)?,
             None => {
                 let weight = self.tensor(&weight)?;
-                match self.checkpoint.manifest.quantized.get(module) {
+                match self.checkpoint.manifest.quantized.get(module).map(|params| params.mode) {
                     None => (weight, None, None),
-                    Some(_) => (
+                    Some(QuantMode::Affine) => (
                         weight,
                         Some(self.tensor(&format!("{module}.scales"))?),
                         Some(self.tensor(&format!("{module}.biases"))?),
                     ),
+                    Some(_) => (weight, Some(self.tensor(&format!("{module}.scales"))?), None),
                 }
             }
         };
         let params = self.checkpoint.manifest.quantized.get(module).copied();
-        let (Some(scales), Some(biases), Some(params)) = (scales, biases, params) else {
-            let keep_small = !self.dense && weight.dtype() != self.dtype && self.dtype == Dtype::Float32;
+        self.as_held(weight, scales, biases, params)
+    }
+
+    /// What a checkpoint stores as it will be held; not evaluated.
+    fn as_held(
+        &self,
+        weight: Array,
+        scales: Option<Array>,
+        biases: Option<Array>,
+        params: Option<QuantParams>,
+    ) -> Result<Matrix> {
+        let (Some(scales), Some(params)) = (scales, params) else {
+            let keep_small = self.floats == Floats::AsStored && self.dtype == Dtype::Float32;
             // A 16-bit matrix stays one where 32 bits would not fit.
             return Matrix::dense(if keep_small { weight } else { weight.as_dtype(self.dtype)? });
         };
-        let (scales, biases) = (scales.as_dtype(self.dtype)?, biases.as_dtype(self.dtype)?);
-        if self.dense {
-            let (group_size, bits) = (params.group_size as i32, params.bits as i32);
-            return Matrix::dense(ops::dequantize(weight, scales, &biases, group_size, bits)?);
+        let (scales, biases) = match biases {
+            Some(biases) => (scales.as_dtype(self.dtype)?, Some(biases.as_dtype(self.dtype)?)),
+            None => (scales, None),
+        };
+        if self.unpacks(params) {
+            let (biases, packing) = (biases.as_ref(), packing(params));
+            return Matrix::dense(mlx::dequantize(&weight, &scales, biases, packing, self.dtype)?);
         }
         Ok(Matrix::quantized(weight, scales, biases, params))
     }
@@ -205,10 +254,40 @@ impl<'a> Weights<'a> {
             let Unpacked::Plain(bytes) = unpack(kind, bytes)? else {
                 return Err(Error::model(format!("tensor '{name}' is quantized, want floats")));
             };
+            self.check_finite(name, &info, &bytes)?;
             return self.in_order(name, array(&bytes, &info, name)?);
         }
         let bytes = self.bytes(&info)?;
+        self.check_finite(name, &info, &bytes)?;
         array(&bytes, &info, name)
+    }
+
+    /// An error that names the file and the tensor if one of these elements is no number.
+    fn check_finite(&self, name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<()> {
+        let numbers = self.numbers(name, &info.element);
+        self.none_bad(name, info, numbers.and_then(|numbers| numbers.first_bad(bytes)))
+    }
+
+    fn none_bad(&self, name: &str, info: &TensorInfo, bad: Option<usize>) -> Result<()> {
+        match bad {
+            None => Ok(()),
+            Some(i) => {
+                let message = format!("tensor '{name}': number {i} is NaN or infinite");
+                Err(self.checkpoint.manifest.index.error(info.file, message))
+            }
+        }
+    }
+
+    /// How a tensor's elements would say that they are no number.
+    fn numbers(&self, name: &str, element: &ElementType) -> Option<Numbers> {
+        let (module, leaf) = name.rsplit_once('.').unwrap_or((name, ""));
+        let mode = || self.checkpoint.manifest.quantized.get(module).map(|params| params.mode);
+        match (element, leaf) {
+            (ElementType::U32, "weight") if mode() == Some(QuantMode::Mxfp8) => Some(Numbers::E4m3),
+            (ElementType::U8, "scales") if mode() == Some(QuantMode::Nvfp4) => Some(Numbers::E4m3),
+            (ElementType::U8, "scales") => Some(Numbers::E8m0),
+            (element, _) => Numbers::of(element),
+        }
     }
 
     /// A GGUF matrix: weight, and scales and biases if it is quantized.
@@ -221,11 +300,14 @@ impl<'a> Weights<'a> {
         let bytes = self.bytes(&info)?;
         match unpack(kind, bytes)? {
             Unpacked::Plain(bytes) => {
+                self.check_finite(&name, &info, &bytes)?;
                 let weight = array(&bytes, &info, &name)?;
                 Ok((self.in_order(&name, weight)?, None, None))
             }
             Unpacked::Affine { weight, scales, biases } => {
                 let groups = self.info(&format!("{module}.scales"))?;
+                let bad = [&scales, &biases].into_iter().find_map(|part| Numbers::first_bad_half(part));
+                self.none_bad(&name, &groups, bad)?;
                 let weight = mlx::from_u32(&weight, &shape(&info)?)?;
                 let scales = mlx::from_f16_bits(&scales, &shape(&groups)?)?;
                 let biases = mlx::from_f16_bits(&biases, &shape(&groups)?)?;
@@ -241,7 +323,7 @@ impl<'a> Weights<'a> {
     /// Undoes the row permutation of a llama GGUF's queries and keys: each head's rows are stored as
     /// `0, d/2, 1, d/2 + 1, ...` (rotated pairs side by side) and belong as `0, 1, ..., d - 1`.
     fn in_order(&self, name: &str, array: Array) -> Result<Array> {
-        if !from_gguf::is_permuted(name) {
+        if !from_gguf::is_permuted(self.checkpoint.config.architecture, name) {
             return Ok(array);
         }
         let (shape, head_dim) = (array.shape().to_vec(), self.checkpoint.config.head_dim as i32);
@@ -296,6 +378,18 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// Whether what our kernels do not multiply packed has room as float32.
+fn fits(checkpoint: &Checkpoint, kernels: &Kernels) -> bool {
+    let manifest = &checkpoint.manifest;
+    let taken =
+        manifest.quantized.iter().filter(|&(_, &params)| kernels.take(params)).map(|(module, params)| {
+            let weight = manifest.index.get(&format!("{module}.weight"));
+            weight.map_or(0, |info| info.shape.iter().product::<usize>() * 32 / params.bits) as u64
+        });
+    let floats = manifest.elements.saturating_sub(taken.sum());
+    mlx::host_memory().is_none_or(|all| floats * 4 <= all / 4)
+}
+
 fn shape(info: &TensorInfo) -> Result<Vec<i32>> {
     let shape = info.shape.iter().map(|&n| i32::try_from(n)).collect::<std::result::Result<_, _>>();
     shape.map_err(|_| Error::unsupported(format!("shape {:?} is too large", info.shape)))
@@ -312,15 +406,22 @@ fn dtype(element: &ElementType) -> Option<Dtype> {
         ElementType::F16 => Some(Dtype::Float16),
         ElementType::Bf16 => Some(Dtype::Bfloat16),
         ElementType::U32 => Some(Dtype::Uint32),
+        ElementType::U8 => Some(Dtype::Uint8),
         ElementType::Other(_) => None,
     }
 }
 
-/// The type a checkpoint's own activations have: that of its embedding.
+/// The type a checkpoint's own activations have: that of most of its floats, which are 16 bits wide if any are.
 fn stored_dtype(checkpoint: &Checkpoint) -> Result<Dtype> {
-    let module = "model.embed_tokens";
-    let index = &checkpoint.manifest.index;
-    let info = index.get(&format!("{module}.scales")).or_else(|| index.get(&format!("{module}.weight")));
-    info.and_then(|info| dtype(&info.element))
-        .ok_or_else(|| Error::model(format!("tensor '{module}.weight' has no float type")))
+    let bytes = |element: ElementType| -> u64 {
+        let tensors = checkpoint.manifest.index.iter().map(|(_, info)| info);
+        tensors.filter(|info| info.element == element).map(|info| info.bytes).sum()
+    };
+    let (half, brain, single) = (bytes(ElementType::F16), bytes(ElementType::Bf16), bytes(ElementType::F32));
+    match (half, brain, single) {
+        (0, 0, 0) => Err(Error::model("no tensor has a float type")),
+        (0, 0, _) => Ok(Dtype::Float32),
+        _ if half > brain => Ok(Dtype::Float16),
+        _ => Ok(Dtype::Bfloat16),
+    }
 }

@@ -22,6 +22,8 @@ pub struct SchedulerConfig {
     pub max_context: usize,
     /// Whether sequences share equal prefixes.
     pub prefix_sharing: bool,
+    /// Snapshots of recurrent states; `None` for a model without recurrent layers.
+    pub snapshots: Option<u32>,
 }
 
 impl Default for SchedulerConfig {
@@ -35,6 +37,7 @@ impl Default for SchedulerConfig {
             num_blocks: 4096,
             max_context: 32_768,
             prefix_sharing: true,
+            snapshots: None,
         }
     }
 }

@@ -10,6 +10,8 @@
 //!   (lowest priority, youngest) gives up its own and is computed again later, with the same output.
 //! - A block can be matched from the plan after the one that writes it. A prompt whose next block is
 //!   being computed by a running sequence waits for it instead of computing it too.
+//! - A model with recurrent layers shares a prefix only where a state was kept (`snapshots.rs` says where that
+//!   is); a row begins at 0, where its sequence's last row ended, or at a state restored in the same step.
 //! - Admission sets the pages of the whole prompt aside and leaves one more block for each running
 //!   sequence, so that what was just admitted is not preempted at once. Pages are taken only as rows
 //!   fill them: never more than the tokens held and one block a sequence.
@@ -49,13 +51,14 @@ mod plan;
 mod sequence;
 mod share;
 mod sharing;
+mod snapshots;
 mod state;
 mod stats;
 mod step;
 #[cfg(test)]
 mod tests;
 
-pub use crate::cache::BlockCopy;
+pub use crate::cache::{BlockCopy, StateCopy, StateSave};
 pub use config::SchedulerConfig;
 pub use plan::{Admitted, Plan};
 pub use sequence::NewSequence;

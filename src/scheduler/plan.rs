@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::sequence::Place;
 use super::share::{Want, share};
 use super::state::{Blocked, Scheduler, lost};
-use super::{Row, RowInput, SequenceId, Step, sharing};
+use super::{Row, RowInput, SequenceId, StateCopy, Step, sharing, snapshots};
 use crate::cache::{BlockTable, blocks_for};
 use crate::error::{Error, Result};
 
@@ -53,7 +53,7 @@ impl Scheduler {
     pub fn plan(&mut self, now: Instant) -> Result<Plan> {
         self.plans += 1;
         let mut plan = Plan { expired: self.expire(now)?, ..Plan::default() };
-        let mut step = Step { rows: Vec::with_capacity(self.running.len()), copies: Vec::new() };
+        let mut step = Step { rows: Vec::with_capacity(self.running.len()), ..Step::default() };
         self.plan_decode(&mut step)?;
         self.admit(&mut step, &mut plan.admitted)?;
         self.plan_prefill(&mut step)?;
@@ -61,8 +61,8 @@ impl Scheduler {
         if !step.rows.is_empty() {
             self.stats.steps += 1;
             plan.step = Some(step);
-        } else if !step.copies.is_empty() {
-            return Err(Error::internal("a step was planned with copies and without rows"));
+        } else if !step.copies.is_empty() || !step.restores.is_empty() {
+            return Err(Error::internal("a step was planned with copies or states and without rows"));
         }
         Ok(plan)
     }
@@ -77,10 +77,12 @@ impl Scheduler {
             if !s.is_decoding() || s.is_drained() {
                 continue;
             }
-            if s.promised > 0 {
+            let (full, promised) = (s.computed == s.table.len() * self.blocks.block_size(), s.promised);
+            let generated = self.want_generated(id)?;
+            if promised > 0 {
                 // All but the last of its tokens were computed before it was preempted.
                 self.claim(id, 1)?;
-            } else if s.computed == s.table.len() * self.blocks.block_size() {
+            } else if full {
                 let got_block = self.grow(id)?;
                 // Preemption may have taken sequences out before this one, too.
                 next = self.running.partition_point(|r| r.0 <= rank);
@@ -88,7 +90,8 @@ impl Scheduler {
                     continue;
                 }
             }
-            self.push_row(step, id, 1)?;
+            let start = self.push_row(step, id, 1)?;
+            self.save_states(step, id, start, generated)?;
             self.stats.decode_tokens += 1;
         }
         Ok(())
@@ -170,8 +173,11 @@ impl Scheduler {
         }
         let size = self.blocks.block_size();
         let found = self.blocks.match_prefix(&s.hashes, &s.tokens);
-        let wait = self.worth_waiting_for(s, found.blocks.len());
         let (root, tokens) = (s.hashes.root(), s.tokens.len());
+        let wait = match self.blocks.needs_states() {
+            false => self.worth_waiting_for(s, found.blocks.len()),
+            true => self.state_worth_waiting_for(id, found.blocks.len()),
+        };
         let s = self.sequences.get_mut(&id).ok_or_else(|| lost(id))?;
         s.waits_for = wait;
         if wait.is_some() {
@@ -195,6 +201,8 @@ impl Scheduler {
         s.last_row = self.plans - 1;
         let again = std::mem::replace(&mut s.started, true);
         sharing::announce(&mut self.announced, id, s);
+        snapshots::want(&self.blocks, s, &found);
+        step.restores.extend(found.snapshot.map(|snapshot| StateCopy { snapshot, slot: s.slot }));
         let rank = s.rank;
         self.waiting.remove(&rank);
         self.running.insert(self.running.partition_point(|r| r.0 < rank), (rank, id));
@@ -240,7 +248,8 @@ impl Scheduler {
                 continue;
             }
             self.claim(id, chunk)?;
-            self.push_row(step, id, chunk)?;
+            let start = self.push_row(step, id, chunk)?;
+            self.save_states(step, id, start, false)?;
             self.stats.prefill_tokens += chunk as u64;
             let s = self.sequences.get_mut(&id).ok_or_else(|| lost(id))?;
             sharing::index_ready(&mut self.blocks, &mut self.announced, id, s)?;
@@ -251,8 +260,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Appends a row of the sequence's next `tokens` tokens.
-    fn push_row(&mut self, step: &mut Step, id: SequenceId, tokens: usize) -> Result<()> {
+    /// Appends a row of the sequence's next `tokens` tokens. Returns the position of the first.
+    fn push_row(&mut self, step: &mut Step, id: SequenceId, tokens: usize) -> Result<usize> {
         let s = self.sequences.get_mut(&id).ok_or_else(|| lost(id))?;
         let input = if s.in_flight() > 0 {
             RowInput::Sampled
@@ -269,9 +278,10 @@ impl Scheduler {
             samples,
             sampled_before: s.sampled,
         });
+        let start = s.computed;
         s.computed += tokens;
         s.sampled += u32::from(samples);
         s.last_row = self.plans;
-        Ok(())
+        Ok(start)
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::cache::{BlockHashes, BlockTable, Parent};
+use crate::cache::{BlockHashes, BlockId, BlockTable, Parent, SnapshotId};
 use crate::scheduler::SequenceId;
 
 /// A request's token stream, to be scheduled.
@@ -52,6 +52,16 @@ pub(super) struct SharedWait {
     pub owner: SequenceId,
 }
 
+/// A recurrent state saved by a step, for a block that is not indexed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SavedState {
+    /// After how many of the sequence's blocks.
+    pub blocks: usize,
+    pub snapshot: SnapshotId,
+    /// It takes the place of the sequence's latest.
+    pub replaces: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Sequence {
     pub rank: Rank,
@@ -78,6 +88,11 @@ pub(super) struct Sequence {
     /// Full blocks it is going to compute, announced to others.
     pub announced: Range<usize>,
     pub waits_for: Option<SharedWait>,
+    /// After how many blocks its recurrent state is to be kept, ascending.
+    pub wanted: Vec<usize>,
+    pub saved: Vec<SavedState>,
+    /// The block with the last state kept as it generated.
+    pub latest: Option<(BlockId, SnapshotId)>,
     /// The last plan that gave it a row; at admission, the plan before.
     pub last_row: u64,
     /// Has been admitted before: it is not counted again as a prefix query.

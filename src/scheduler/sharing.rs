@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::SequenceId;
 use super::sequence::{Sequence, SharedWait};
+use super::snapshots;
 use super::state::Scheduler;
 use crate::cache::{BlockManager, ChainHash, Parent};
 use crate::error::Result;
@@ -41,6 +42,7 @@ pub(super) fn index_ready(
         let Some(node) = blocks.index_full(s.tip, hash, tokens, s.table.as_slice()[i])? else { break };
         s.tip = Parent::Node(node);
         s.indexed += 1;
+        snapshots::keep(blocks, s, node)?;
     }
     withdraw(announced, id, s, full);
     Ok(())
@@ -50,7 +52,9 @@ pub(super) fn index_ready(
 pub(super) fn index_tail(blocks: &mut BlockManager, s: &Sequence) -> Result<()> {
     let (size, known) = (blocks.block_size(), s.known_computed());
     let full = known / size;
-    if s.indexed < full || known % size == 0 || !blocks.shares_prefixes() {
+    // A part of a block is no use without the state inside it.
+    let shared = blocks.shares_prefixes() && !blocks.needs_states();
+    if s.indexed < full || known % size == 0 || !shared {
         return Ok(());
     }
     blocks.index_partial(s.tip, &s.tokens[full * size..known], s.table.as_slice()[full])
@@ -82,7 +86,7 @@ impl Scheduler {
     /// urgent than an owner whose turn does not come soon.
     ///
     /// A hash that collides would only make a sequence wait without need, so tokens are not compared.
-    fn computed_by(&self, hash: &ChainHash, waiting: &Sequence) -> Option<SequenceId> {
+    pub(super) fn computed_by(&self, hash: &ChainHash, waiting: &Sequence) -> Option<SequenceId> {
         let id = *self.announced.get(hash)?;
         let owner = self.sequences.get(&id)?;
         let as_urgent = owner.rank.priority.0 >= waiting.rank.priority.0;

@@ -6,10 +6,11 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::sequence::{Place, Rank, Sequence};
-use super::sharing;
 use super::{NewSequence, SchedulerConfig, SchedulerStats, SequenceId};
+use super::{sharing, snapshots};
 use crate::cache::{
-    BlockCounts, BlockHashes, BlockId, BlockManager, BlockTable, ChainHash, Parent, SavedBlock, blocks_for,
+    BlockCounts, BlockHashes, BlockId, BlockManager, BlockTable, ChainHash, Parent, SavedBlock, SnapshotId,
+    blocks_for,
 };
 use crate::error::{Error, Result, Status};
 
@@ -52,7 +53,10 @@ impl Scheduler {
     /// An empty scheduler over an empty pool.
     pub fn new(config: SchedulerConfig) -> Result<Self> {
         config.validate()?;
-        let blocks = BlockManager::new(config.num_blocks, config.block_size, config.prefix_sharing)?;
+        let mut blocks = BlockManager::new(config.num_blocks, config.block_size, config.prefix_sharing)?;
+        if let Some(snapshots) = config.snapshots {
+            blocks = blocks.with_snapshots(snapshots);
+        }
         let mut scheduler = Scheduler {
             config,
             blocks,
@@ -115,6 +119,9 @@ impl Scheduler {
             indexed: 0,
             announced: 0..0,
             waits_for: None,
+            wanted: Vec::new(),
+            saved: Vec::new(),
+            latest: None,
             last_row: 0,
             started: false,
         };
@@ -245,6 +252,7 @@ impl Scheduler {
         sharing::index_ready(&mut self.blocks, &mut self.announced, id, sequence)?;
         sharing::index_tail(&mut self.blocks, sequence)?;
         sharing::withdraw(&mut self.announced, id, sequence, usize::MAX);
+        snapshots::withdraw(&mut self.blocks, sequence)?;
         self.blocks.release(sequence.table.as_slice())?;
         sequence.table = BlockTable::default();
         self.promised -= std::mem::take(&mut sequence.promised);
@@ -284,6 +292,16 @@ impl Scheduler {
     /// Enters saved blocks into the prefix index. See [`BlockManager::restore`].
     pub fn restore_blocks(&mut self, saved: &[SavedBlock]) -> Result<Vec<Option<BlockId>>> {
         self.blocks.restore(saved)
+    }
+
+    /// The snapshot of the recurrent state at a block's end.
+    pub fn snapshot_of(&self, block: BlockId) -> Option<SnapshotId> {
+        self.blocks.snapshot_of(block)
+    }
+
+    /// A snapshot for the state of a block just restored. See [`BlockManager::restore_state`].
+    pub fn restore_state(&mut self, block: BlockId) -> Result<Option<SnapshotId>> {
+        self.blocks.restore_state(block)
     }
 
     /// Forgets the prefixes that no running sequence holds.
@@ -341,6 +359,8 @@ impl Scheduler {
     pub fn check(&self) -> Result<()> {
         let fail = |what: String| Err(Error::internal(format!("scheduler: {what}")));
         self.blocks.check(self.sequences.values().map(|s| s.table.as_slice()))?;
+        self.blocks
+            .check_snapshots(self.sequences.values().flat_map(|s| &s.saved).map(|saved| saved.snapshot))?;
         if !self.running.is_sorted() || self.running.len() > self.config.max_sequences {
             return fail("the running sequences are out of order or too many".into());
         }
@@ -351,7 +371,10 @@ impl Scheduler {
             let sound = match s.place {
                 Place::Waiting => {
                     waiting += 1;
-                    pages == 0 && !s.is_drained() && self.waiting.get(&s.rank) == Some(id)
+                    pages == 0
+                        && s.saved.is_empty()
+                        && !s.is_drained()
+                        && self.waiting.get(&s.rank) == Some(id)
                 }
                 Place::Running => {
                     running += 1;

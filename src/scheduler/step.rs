@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cache::{BlockCopy, BlockId};
+use crate::cache::{BlockCopy, BlockId, StateCopy, StateSave};
 
 /// Names one sequence (a request's token stream) for as long as it lives.
 pub type SequenceId = u64;
@@ -26,7 +26,8 @@ pub struct Row {
     pub slot: u32,
     /// The tokens to run.
     pub input: RowInput,
-    /// Position of the first input token: how many tokens the pages hold before it.
+    /// Position of the first input token: how many tokens the pages hold before it, and how many the slot's
+    /// recurrent state has seen. At 0 there is none.
     pub start: u32,
     /// The sequence's block table: covers positions `0..start + input length`, and may go further. Steps
     /// share it while it does not grow, so equal pointers mean an equal table.
@@ -47,11 +48,15 @@ impl Row {
     }
 }
 
-/// One step: page copies, then all rows at once. Decode rows come first.
+/// One step: page copies and restored states, then all rows at once. Decode rows come first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Step {
     /// Rows, at most one per sequence.
     pub rows: Vec<Row>,
     /// Copies that precede the rows' writes.
     pub copies: Vec<BlockCopy>,
+    /// Recurrent states that are brought back before the rows run: at most one for each slot.
+    pub restores: Vec<StateCopy>,
+    /// Recurrent states to keep, of those the rows pass through.
+    pub saves: Vec<StateSave>,
 }

@@ -150,7 +150,7 @@ impl Driver {
             .collect();
         let params: Vec<Option<RowSampling<'_>>> =
             params.iter().map(|params| params.as_ref().map(RowSampling::new)).collect();
-        self.loaded.runner.launch(&Step { rows, copies }, &params).unwrap();
+        self.loaded.runner.launch(&Step { rows, copies, ..Default::default() }, &params).unwrap();
     }
 
     pub fn collect(&mut self) {

@@ -11,6 +11,7 @@ mod exports;
 mod header;
 mod library;
 mod model;
+mod parity;
 mod readme;
 mod setup;
 mod sh;
@@ -25,6 +26,8 @@ usage: cargo xtask <command>
   bench            that, and the C benchmark driver at bindings/c/bench
   model            fetch the small real model of demo and tests; prints its path
   demo             all of the above, then stream an answer
+  parity           compare the small models of tests/parity with a live mlx-lm (needs Python)
+                     PYTHON=...    a Python that has mlx-lm 0.32.0, rather than one of our own
   test-c           the tests in C and C++, and those of the library as a file
   header [--check] write include/quire.h, or compare it with what src/ffi says
   readme [--check] put tests/c/readme_example.c into README.md, or compare them
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         ["build"] => bench::build_library().map(drop),
         ["bench"] => bench::build(),
         ["model"] => model::fetch().map(|path| println!("{}", path.display())),
+        ["parity"] => parity::run(),
         ["demo"] => bench::demo(),
         ["test-c"] => ctests::run(),
         ["header"] => header::run(false),

@@ -26,6 +26,8 @@ pub struct MockOptions {
     pub fail_at_step: u64,
     /// Fails with a device error when collecting the step of this number; 0 never.
     pub fail_collect_at_step: u64,
+    /// It has a recurrent layer, and so many snapshots of its states; `None` if it has not.
+    pub snapshots: Option<u32>,
 }
 
 impl Default for MockOptions {
@@ -38,6 +40,7 @@ impl Default for MockOptions {
             panic_at_step: 0,
             fail_at_step: 0,
             fail_collect_at_step: 0,
+            snapshots: None,
         }
     }
 }
@@ -106,7 +109,7 @@ pub(super) struct Place {
 
 /// A hash of a sequence of tokens, fed one at a time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ContextHash(u64);
+pub(super) struct ContextHash(pub(super) u64);
 
 impl ContextHash {
     pub(super) fn new() -> Self {

@@ -19,7 +19,7 @@ fn row(id: SequenceId, slot: u32, start: u32, tokens: &[u32], blocks: &[BlockId]
 
 fn launch(runner: &mut MockRunner, rows: Vec<Row>, copies: Vec<BlockCopy>) -> Result<()> {
     let params: Vec<_> = rows.iter().map(|r| r.samples.then(|| RowSampling::new(&GREEDY))).collect();
-    runner.launch(&Step { rows: rows.clone(), copies }, &params)
+    runner.launch(&Step { rows: rows.clone(), copies, ..Default::default() }, &params)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn broken_steps_are_refused() {
         assert!(error.message().contains(message), "{error}, want {message}");
     }
     let unwanted = Row { samples: false, ..row(1, 0, 0, &[1], &[0]) };
-    let step = Step { rows: vec![unwanted], copies: vec![] };
+    let step = Step { rows: vec![unwanted], ..Step::default() };
     assert!(runner(MockOptions::default()).launch(&step, &[Some(RowSampling::new(&GREEDY))]).is_err());
     assert!(runner(MockOptions::default()).launch(&step, &[]).is_err());
 }

@@ -36,7 +36,7 @@ pub fn swiglu(threads: &Threads, gate: &[f32], up: &[f32], out: &mut [f32]) {
     });
 }
 
-dispatch!(fn swiglu_range(gate: &[f32], up: &[f32], out: &mut [f32]) = swiglu_body);
+dispatch!(pub(super) fn swiglu_range(gate: &[f32], up: &[f32], out: &mut [f32]) = swiglu_body);
 
 #[inline(always)]
 fn swiglu_body<V: Vector>(gate: &[f32], up: &[f32], out: &mut [f32]) {

@@ -6,7 +6,7 @@
 //!
 //! Refused (the caller keeps MLX's operation): bits other than 4 and 8, groups other than 32, 64 and 128.
 
-use super::simd::{LANES, Vector, dispatch};
+use super::simd::{LANES, Vector, best_is_roomy, dispatch};
 use super::threads::{Scattered, Threads};
 
 /// An affine-quantized matrix in MLX's layout, `rows` by `columns`.
@@ -30,10 +30,10 @@ pub struct QuantizedWeights<'a> {
 
 /// Columns handled at a time: the smallest group.
 const SPAN: usize = 32;
-/// Rows of `x` handled together, so that a weight is unpacked once for all of them.
-const TILE: usize = 4;
+/// Most rows of `x` handled together, so that a weight is unpacked once for all of them.
+pub(super) const TILE: usize = 8;
 /// Rows of `W` that meet a tile before the next tile: they stay in the nearest cache.
-const BLOCK: usize = 16;
+pub(super) const BLOCK: usize = 16;
 
 impl QuantizedWeights<'_> {
     /// Whether these kernels know such weights.
@@ -41,7 +41,7 @@ impl QuantizedWeights<'_> {
         matches!(bits, 4 | 8) && matches!(group, 32 | 64 | 128)
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         assert!(Self::is_supported(self.bits, self.group));
         assert_eq!(self.columns % self.group, 0);
         assert_eq!(self.weight.len(), self.rows * self.columns * self.bits / 32);
@@ -60,27 +60,77 @@ impl QuantizedWeights<'_> {
 struct Span([f32; SPAN]);
 
 /// `x` as the inner loop wants it, and its sums over each group.
-struct Prepared {
+///
+/// In tiles of rows; in a tile, all rows' first spans come first, so that a tile is read from one end to the
+/// other.
+pub(super) struct Prepared {
+    /// Each tile's first row, and its number of rows.
+    tiles: Vec<(usize, usize)>,
     /// As `x`; for 4 bits each span holds its even columns, then its odd ones, as the nibbles come out.
     x: Vec<Span>,
     /// For each row of `x` a sum for each group, filled up with zeros to whole vectors.
     sums: Vec<[f32; LANES]>,
 }
 
-fn prepare(x: &[f32], w: &QuantizedWeights<'_>) -> Prepared {
-    let spans = x.as_chunks::<SPAN>().0;
-    let prepared = spans.iter().map(|from| match w.bits {
-        4 => Span(std::array::from_fn(|i| from[if i < LANES { 2 * i } else { 2 * (i - LANES) + 1 }])),
-        _ => Span(*from),
-    });
+/// Lays out `x` for `w`. No tile reaches across two of `runs`, which follow each other and cover all rows.
+pub(super) fn prepare(
+    x: &[f32],
+    w: &QuantizedWeights<'_>,
+    runs: impl IntoIterator<Item = std::ops::Range<usize>>,
+) -> Prepared {
     let vectors = (w.columns / w.group).div_ceil(LANES);
-    let mut sums = vec![[0.0; LANES]; x.len() / w.columns * vectors];
-    for (x, sums) in x.chunks_exact(w.columns).zip(sums.chunks_exact_mut(vectors)) {
-        for (group, sum) in x.chunks_exact(w.group).zip(sums.as_flattened_mut()) {
-            *sum = group.iter().sum();
+    let mut prepared = Prepared {
+        tiles: Vec::new(),
+        x: Vec::with_capacity(x.len() / SPAN),
+        sums: Vec::with_capacity(x.len() / w.columns * vectors),
+    };
+    for run in runs {
+        let mut first = run.start;
+        while first < run.end {
+            let count = tile_rows(run.end - first);
+            prepared.push(&x[first * w.columns..][..count * w.columns], first, w);
+            first += count;
         }
     }
-    Prepared { x: prepared.collect(), sums }
+    prepared
+}
+
+impl Prepared {
+    /// The tiles of these rows, which begin where a tile does and end where one does.
+    pub fn tiles(&self, rows: std::ops::Range<usize>) -> &[(usize, usize)] {
+        let before = |row: usize| self.tiles.partition_point(|&(first, _)| first < row);
+        &self.tiles[before(rows.start)..before(rows.end)]
+    }
+
+    /// One more tile: rows `x`, of which `first` is the first.
+    fn push(&mut self, x: &[f32], first: usize, w: &QuantizedWeights<'_>) {
+        let (count, a_row) = (x.len() / w.columns, w.columns / SPAN);
+        let spans = x.as_chunks::<SPAN>().0;
+        for s in 0..a_row {
+            self.x.extend((0..count).map(|m| in_order(&spans[m * a_row + s], w.bits)));
+        }
+        let place = self.sums.len();
+        self.sums.resize(place + (w.columns / w.group).div_ceil(LANES) * count, [0.0; LANES]);
+        for (m, x) in x.chunks_exact(w.columns).enumerate() {
+            for (g, group) in x.chunks_exact(w.group).enumerate() {
+                self.sums[place + g / LANES * count + m][g % LANES] = group.iter().sum();
+            }
+        }
+        self.tiles.push((first, count));
+    }
+}
+
+/// A span's columns as weights of so many bits come out.
+fn in_order(from: &[f32; SPAN], bits: usize) -> Span {
+    match bits {
+        4 => Span(std::array::from_fn(|i| from[if i < LANES { 2 * i } else { 2 * (i - LANES) + 1 }])),
+        _ => Span(*from),
+    }
+}
+
+/// How many of `left` rows of `x` the next tile takes: as many as there are registers for.
+fn tile_rows(left: usize) -> usize {
+    left.min(if best_is_roomy() { TILE } else { TILE / 2 })
 }
 
 /// `out[m][n] = sum over k of x[m][k] * W[n][k]`, plus `add[m][n]` if given.
@@ -97,7 +147,7 @@ pub fn quantized_matmul(
     assert_eq!(x.len() / w.columns, out.len() / w.rows);
     assert!(x.len().is_multiple_of(w.columns) && out.len().is_multiple_of(w.rows));
     assert!(add.is_none_or(|add| add.len() == out.len()));
-    let prepared = prepare(x, w);
+    let prepared = prepare(x, w, std::iter::once(0..x.len() / w.columns));
     let out = Scattered::new(out);
     // Some 16 thousand weights are worth waking a thread for.
     threads.ranges(w.rows, (16 * 1024 / w.columns).max(1), |range| {
@@ -117,12 +167,10 @@ unsafe fn columns(
     out: &Scattered<'_, f32>,
     range: std::ops::Range<usize>,
 ) {
-    let rows_of_x = prepared.x.len() * SPAN / w.columns;
     let mut products = [0.0; TILE * BLOCK];
     for start in range.clone().step_by(BLOCK) {
         let rows = start..range.end.min(start + BLOCK);
-        for first in (0..rows_of_x).step_by(TILE) {
-            let count = TILE.min(rows_of_x - first);
+        for &(first, count) in &prepared.tiles {
             let products = &mut products[..count * rows.len()];
             row_products(prepared, w, rows.start, first, count, products);
             for (r, products) in products.chunks_exact(count).enumerate() {
@@ -137,7 +185,7 @@ unsafe fn columns(
 }
 
 /// `out[r][i] = x[first + i] . W[n + r]`, for `count` rows of `x` and as many of `W` as `out` has room for.
-fn row_products(
+pub(super) fn row_products(
     prepared: &Prepared,
     w: &QuantizedWeights<'_>,
     n: usize,
@@ -149,11 +197,19 @@ fn row_products(
         (4, 1) => tile_4_1,
         (4, 2) => tile_4_2,
         (4, 3) => tile_4_3,
-        (4, _) => tile_4_4,
+        (4, 4) => tile_4_4,
+        (4, 5) => tile_4_5,
+        (4, 6) => tile_4_6,
+        (4, 7) => tile_4_7,
+        (4, _) => tile_4_8,
         (_, 1) => tile_8_1,
         (_, 2) => tile_8_2,
         (_, 3) => tile_8_3,
-        (_, _) => tile_8_4,
+        (_, 4) => tile_8_4,
+        (_, 5) => tile_8_5,
+        (_, 6) => tile_8_6,
+        (_, 7) => tile_8_7,
+        (_, _) => tile_8_8,
     };
     tile(prepared, w, n, first, out);
 }
@@ -183,12 +239,22 @@ tiles! {
     tile_4_2, tile_4_2_body: 4, 2;
     tile_4_3, tile_4_3_body: 4, 3;
     tile_4_4, tile_4_4_body: 4, 4;
+    tile_4_5, tile_4_5_body: 4, 5;
+    tile_4_6, tile_4_6_body: 4, 6;
+    tile_4_7, tile_4_7_body: 4, 7;
+    tile_4_8, tile_4_8_body: 4, 8;
     tile_8_1, tile_8_1_body: 8, 1;
     tile_8_2, tile_8_2_body: 8, 2;
     tile_8_3, tile_8_3_body: 8, 3;
     tile_8_4, tile_8_4_body: 8, 4;
+    tile_8_5, tile_8_5_body: 8, 5;
+    tile_8_6, tile_8_6_body: 8, 6;
+    tile_8_7, tile_8_7_body: 8, 7;
+    tile_8_8, tile_8_8_body: 8, 8;
 }
 
+/// `M` rows of `x` meet rows of `W` from the `n`th on; `out` is `[rows, M]`. A product's arithmetic is the same
+/// whatever `M` is.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
 fn tile<V: Vector, const BITS: usize, const M: usize>(
@@ -201,16 +267,13 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
     let groups = w.columns / w.group;
     let spans = w.group / SPAN;
     let (all, vectors) = (groups * spans, groups.div_ceil(LANES));
-    let x: [&[Span]; M] = std::array::from_fn(|m| &prepared.x[(first + m) * all..][..all]);
-    let sums: [&[[f32; LANES]]; M] =
-        std::array::from_fn(|m| &prepared.sums[(first + m) * vectors..][..vectors]);
-    for m in 0..M {
-        assert!(x[m].len() == groups * spans);
-    }
-    for r in 0..out.len() / M {
-        let (n, out) = (n + r, &mut out[r * M..][..M]);
+    let (x, _) = prepared.x[first * all..][..M * all].as_chunks::<M>();
+    let (sums, _) = prepared.sums[first * vectors..][..M * vectors].as_chunks::<M>();
+    assert!(x.len() == all && sums.len() == vectors);
+    for (r, out) in out.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+        let n = n + r;
         let (words, _) = w.weight[n * w.row_words()..][..w.row_words()].as_chunks::<BITS>();
-        assert!(words.len() == groups * spans);
+        assert!(words.len() == all);
         let scales = &w.scales[n * groups..][..groups];
         let biases = &w.biases[n * groups..][..groups];
         // Apart, so that one product does not wait for the other.
@@ -219,11 +282,11 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
             let scale = V::splat(scales[g]);
             for s in g * spans..(g + 1) * spans {
                 // SAFETY: `s` is below `columns / SPAN`, how many spans a row of `W` and of `x` has.
-                let (low, high) = unpack::<V, BITS>(unsafe { words.get_unchecked(s) });
+                let (words, x) = unsafe { (words.get_unchecked(s), x.get_unchecked(s)) };
+                let (low, high) = unpack::<V, BITS>(words);
                 let (low, high) = (low.mul(scale), high.mul(scale));
                 for m in 0..M {
-                    // SAFETY: as above.
-                    let (x_low, x_high) = halves(&unsafe { x[m].get_unchecked(s) }.0);
+                    let (x_low, x_high) = halves(&x[m].0);
                     lows[m] = low.mul_add(V::load(x_low), lows[m]);
                     highs[m] = high.mul_add(V::load(x_high), highs[m]);
                 }
@@ -233,9 +296,7 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
         for c in 0..vectors {
             let bias = padded::<V>(&biases[c * LANES..groups.min((c + 1) * LANES)]);
             for m in 0..M {
-                // SAFETY: `Prepared::sums` has as many vectors a row as `biases` has chunks.
-                let sum = unsafe { sums[m].get_unchecked(c) };
-                highs[m] = bias.mul_add(V::load(sum), highs[m]);
+                highs[m] = bias.mul_add(V::load(&sums[c][m]), highs[m]);
             }
         }
         for m in 0..M {

@@ -10,6 +10,8 @@ pub(super) const LANES: usize = 16;
 ///
 /// The methods of an instruction set's type may only run where [`dispatch!`] has checked for that set.
 pub(super) trait Vector: Copy {
+    /// Whether there are registers for some twenty vectors.
+    const ROOMY: bool = false;
     fn splat(value: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
@@ -39,6 +41,21 @@ pub(super) trait Vector: Copy {
             width /= 2;
             for i in 0..width {
                 lanes[i] += lanes[i + width];
+            }
+        }
+        lanes[0]
+    }
+
+    /// The highest lane.
+    #[inline(always)]
+    fn highest(self) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                lanes[i] = if lanes[i] > lanes[i + width] { lanes[i] } else { lanes[i + width] };
             }
         }
         lanes[0]
@@ -146,6 +163,8 @@ pub(super) mod x86 {
     pub struct Avx512(__m512);
 
     impl Vector for Avx512 {
+        const ROOMY: bool = true;
+
         #[inline(always)]
         fn splat(value: f32) -> Self {
             Avx512(unsafe { _mm512_set1_ps(value) })
@@ -285,6 +304,14 @@ pub(super) mod x86 {
     pub fn has_avx2() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
+}
+
+/// Whether the vector type that [`dispatch!`] picks on this machine is [`Vector::ROOMY`].
+pub(super) fn best_is_roomy() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return x86::has_avx512();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Defines `$name`, which runs the kernel `$body::<V>` for the machine's best vector type `V`.

@@ -1,17 +1,27 @@
 //! A few threads that run the parts of one kernel side by side.
 //!
 //! Kernels last tens to hundreds of microseconds and follow each other closely, so idle threads spin for a
-//! moment before they sleep. The threads end when the pool is dropped.
+//! moment before they sleep. Waking one takes as long as a kernel: a run waits only for those that joined it
+//! before its last part was taken. The threads end when the pool is dropped.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::error::Error;
 
-/// How often an idle thread looks for work before it sleeps: some 20 microseconds.
-const SPINS: u32 = 2000;
+/// How often an idle thread looks for work before it sleeps: some 200 microseconds.
+const SPINS: u32 = 20_000;
+/// How often the caller looks whether a run's last parts are done before it offers its core to others.
+const SPINS_AT_THE_END: u32 = 2000;
+
+/// [`Shared::gate`] of a run that may be joined.
+const OPEN: u64 = 1 << 63;
+/// The part of [`Shared::gate`] that counts workers.
+const JOINED: u64 = 0xffff;
+/// One run, in [`Shared::gate`].
+const ONE_RUN: u64 = JOINED + 1;
 
 /// A pool of threads. The calling thread does its share too.
 pub struct Threads {
@@ -22,12 +32,12 @@ pub struct Threads {
 }
 
 struct Shared {
-    /// Counts runs; a worker that sees it change takes part in the new one.
-    run: AtomicUsize,
+    /// [`OPEN`] while workers may join the current run, how many runs there were, how many workers joined.
+    gate: AtomicU64,
     job: UnsafeCell<Job>,
     next_part: AtomicUsize,
-    /// Workers that have not finished the current run.
-    busy: AtomicUsize,
+    /// Workers that joined the current run and are done with it.
+    done: AtomicU64,
     /// The first panic of the current run.
     failed: Mutex<Option<Error>>,
     closing: AtomicBool,
@@ -39,8 +49,8 @@ struct Job {
     work: *const (dyn Fn(usize) + Sync),
 }
 
-// SAFETY: `job` is written only between runs, when every worker waits for `run` to change; that change
-// (release) publishes it to the workers (acquire).
+// SAFETY: `job` is written only between runs, when the gate is closed and every worker that joined is done;
+// opening the gate (release) publishes it to the workers that join (acquire).
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is used only during the run that set it, which its referent outlives.
 unsafe impl Send for Shared {}
@@ -66,24 +76,33 @@ impl Shared {
 
     fn serve(&self) {
         let mut seen = 0;
-        loop {
-            let mut spins = 0;
-            while self.run.load(Ordering::Acquire) == seen {
-                if self.closing.load(Ordering::Relaxed) {
-                    return;
-                }
+        let mut spins = 0;
+        while !self.closing.load(Ordering::Relaxed) {
+            if let Some(run) = self.join(seen) {
+                seen = run;
+                spins = 0;
+                // SAFETY: this thread has joined, so nobody writes the job until it is done.
+                self.work_off(unsafe { *self.job.get() });
+                self.done.fetch_add(1, Ordering::Release);
+            } else if spins < SPINS {
                 spins += 1;
-                if spins < SPINS {
-                    std::hint::spin_loop();
-                } else {
-                    std::thread::park();
-                }
+                std::hint::spin_loop();
+            } else {
+                // A wake-up since the last look is not lost: parking then returns at once.
+                std::thread::park();
+                spins = 0;
             }
-            seen = self.run.load(Ordering::Acquire);
-            // SAFETY: a run is on, so nobody writes the job.
-            self.work_off(unsafe { *self.job.get() });
-            self.busy.fetch_sub(1, Ordering::Release);
         }
+    }
+
+    /// Joins the current run if it is another than the last one `seen` and still open; returns which it is.
+    fn join(&self, seen: u64) -> Option<u64> {
+        let gate = self.gate.load(Ordering::Relaxed);
+        let run = gate & !OPEN & !JOINED;
+        if gate & OPEN == 0 || run == seen {
+            return None;
+        }
+        self.gate.compare_exchange(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed).ok().map(|_| run)
     }
 }
 
@@ -92,10 +111,10 @@ impl Threads {
     pub fn new(count: usize) -> Self {
         let nothing: &'static (dyn Fn(usize) + Sync) = &|_| ();
         let shared = Arc::new(Shared {
-            run: AtomicUsize::new(0),
+            gate: AtomicU64::new(0),
             job: UnsafeCell::new(Job { parts: 0, work: nothing }),
             next_part: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            done: AtomicU64::new(0),
             failed: Mutex::new(None),
             closing: AtomicBool::new(false),
         });
@@ -133,18 +152,20 @@ impl Threads {
         let work: *const (dyn Fn(usize) + Sync) =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
         let job = Job { parts, work };
-        // SAFETY: no run is on (`running` is held and `busy` was awaited), so no worker reads the job.
+        // SAFETY: no run is on (`running` is held, and the last one waited for all who joined).
         unsafe { *self.shared.job.get() = job };
         self.shared.next_part.store(0, Ordering::Relaxed);
-        self.shared.busy.store(self.workers.len(), Ordering::Relaxed);
-        self.shared.run.fetch_add(1, Ordering::Release);
+        self.shared.done.store(0, Ordering::Relaxed);
+        let last = self.shared.gate.load(Ordering::Relaxed) & !JOINED;
+        self.shared.gate.store((last + ONE_RUN) | OPEN, Ordering::Release);
         self.workers.iter().for_each(|worker| worker.thread().unpark());
         self.shared.work_off(job);
+        let joined = self.shared.gate.fetch_and(!OPEN, Ordering::Relaxed) & JOINED;
         let mut spins = 0;
-        while self.shared.busy.load(Ordering::Acquire) > 0 {
+        while self.shared.done.load(Ordering::Acquire) < joined {
             spins += 1;
             // The other threads may have to wait for a core; then this one should not keep one.
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < SPINS_AT_THE_END { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(guard);

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::nemotron;
 use super::rope::yarn_magnitude;
-use super::{ModelConfig, QuantParams, Quantization, RopeConfig, RopeScaling};
+use super::{ModelConfig, MoeConfig, QuantMode, QuantParams, Quantization, RopeConfig, RopeScaling};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 
 /// Parses and checks the whole file.
 pub(super) fn parse(text: &str) -> Result<ModelConfig> {
-    let root: Value = serde_json::from_str(text).map_err(|e| Error::model(format!("malformed JSON: {e}")))?;
+    let text = without_python_numbers(text);
+    let root: Value =
+        serde_json::from_str(&text).map_err(|e| Error::model(format!("malformed JSON: {e}")))?;
     let Value::Object(root) = root else {
         return Err(Error::model("the top level is not an object"));
     };
@@ -20,7 +23,15 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
 
     let model_type: String = fields.required("model_type")?;
     let architecture = Architecture::from_model_type(&model_type)?;
-    refuse_what_we_do_not_run(&fields)?;
+    let family = architecture.family();
+    for name in family.required {
+        require(&fields, name)?;
+    }
+    let hybrid = match architecture {
+        Architecture::NemotronH => Some(nemotron::hybrid(&fields)?),
+        _ => None,
+    };
+    refuse_what_we_do_not_run(&fields, hybrid.is_some())?;
 
     let hidden_size: usize = fields.required("hidden_size")?;
     let heads: usize = fields.required("num_attention_heads")?;
@@ -38,46 +49,125 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
     ModelConfig {
         architecture,
         hidden_size,
-        layers: fields.required("num_hidden_layers")?,
+        layers: match &hybrid {
+            Some(hybrid) => hybrid.kinds.len(),
+            None => fields.required("num_hidden_layers")?,
+        },
         heads,
         kv_heads: fields.optional("num_key_value_heads")?.unwrap_or(heads),
         head_dim,
         intermediate_size: fields.required("intermediate_size")?,
         vocab_size: fields.required("vocab_size")?,
-        rms_norm_eps: fields.required("rms_norm_eps")?,
-        rope: rope(&fields)?,
+        rms_norm_eps: fields.required(match hybrid {
+            Some(_) => "layer_norm_epsilon",
+            None => "rms_norm_eps",
+        })?,
+        // Where layers carry a state, attention does without positions.
+        rope: match hybrid {
+            Some(_) => RopeConfig { theta: 10_000.0, scaling: RopeScaling::None },
+            None => rope(&fields)?,
+        },
         // MLX's and Hugging Face's loaders disagree on the default, so the checkpoint decides.
         tie_word_embeddings: fields.optional("tie_word_embeddings")?,
         attention_bias: fields.optional("attention_bias")?.unwrap_or(false),
         mlp_bias: fields.optional("mlp_bias")?.unwrap_or(false),
         max_position_embeddings,
+        sliding_window: sliding_window(&fields, family.always_windowed)?,
         bos_token_id: ids(&fields, "bos_token_id")?.first().copied(),
         eos_token_ids: ids(&fields, "eos_token_id")?,
+        moe: match architecture {
+            Architecture::Qwen3Moe => Some(MoeConfig::from_fields(&fields)?),
+            _ => None,
+        },
         quantization: quantization(&fields)?,
+        hybrid,
     }
     .validate()
 }
 
+/// An error if this field is missing; newer files may have it in their `rope_parameters`.
+fn require(fields: &Fields, name: &str) -> Result<()> {
+    let newer = fields.object("rope_parameters")?;
+    if newer.is_some_and(|parameters| parameters.map.contains_key(name)) {
+        return Ok(());
+    }
+    fields.required::<Value>(name).map(drop)
+}
+
+/// The text with the numbers that Python writes and JSON does not have (`Infinity`, `-Infinity`, `NaN`)
+/// replaced by `null`; published configurations have them.
+pub(in crate::model) fn without_python_numbers(text: &str) -> std::borrow::Cow<'_, str> {
+    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !WORDS[1..].iter().any(|word| text.contains(word)) {
+        return text.into();
+    }
+    let (mut out, mut rest, mut quoted) = (String::with_capacity(text.len()), text, false);
+    while let Some(next) = rest.chars().next() {
+        let word = WORDS.into_iter().find(|word| !quoted && rest.starts_with(word));
+        let taken = match (word, next) {
+            (Some(word), _) => word.len(),
+            (None, '\\') => rest.chars().take(2).map(char::len_utf8).sum(),
+            _ => next.len_utf8(),
+        };
+        quoted ^= next == '"';
+        out.push_str(if word.is_some() { "null" } else { &rest[..taken] });
+        rest = &rest[taken..];
+    }
+    out.into()
+}
+
 /// Fields that would change the forward pass in ways this library does not follow.
-fn refuse_what_we_do_not_run(fields: &Fields) -> Result<()> {
+fn refuse_what_we_do_not_run(fields: &Fields, is_hybrid: bool) -> Result<()> {
     if let Some(act) = fields.optional::<String>("hidden_act")?
         && act != "silu"
     {
         return Err(Error::unsupported(format!("'hidden_act' is \"{act}\", want \"silu\"")));
     }
+    if is_hybrid {
+        return Ok(());
+    }
     if fields.optional::<bool>("rope_traditional")?.unwrap_or(false) {
         return Err(Error::unsupported("'rope_traditional' is true; only rotated halves are supported"));
+    }
+    if fields.optional::<bool>("quantize_activations")?.unwrap_or(false) {
+        return Err(Error::unsupported("'quantize_activations' is true; activations stay floats"));
     }
     if let Some(part) = fields.optional::<f64>("partial_rotary_factor")?
         && part != 1.0
     {
         return Err(Error::unsupported(format!("'partial_rotary_factor' is {part}, want 1")));
     }
-    let kinds: Vec<String> = fields.optional("layer_types")?.unwrap_or_default();
-    if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention") {
-        return Err(Error::unsupported(format!("'layer_types' has \"{kind}\", want \"full_attention\"")));
+    let kinds = layer_types(fields)?;
+    let known = ["full_attention", SLIDING];
+    if let Some(kind) = kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+        let message =
+            format!("'layer_types' has \"{kind}\", want {}", known.map(|k| format!("\"{k}\"")).join(" or "));
+        return Err(Error::unsupported(message));
     }
     Ok(())
+}
+
+/// The `layer_types` of layers that attend to a window.
+const SLIDING: &str = "sliding_attention";
+
+fn layer_types(fields: &Fields) -> Result<Vec<String>> {
+    Ok(fields.optional("layer_types")?.unwrap_or_default())
+}
+
+/// The window some layer attends to, if any does: `use_sliding_window` says so where it is given; else
+/// `layer_types`; else, in families where `always` is true, that there is a `sliding_window` at all.
+fn sliding_window(fields: &Fields, always: bool) -> Result<Option<usize>> {
+    let kinds = layer_types(fields)?;
+    let used = match fields.optional::<bool>("use_sliding_window")? {
+        Some(used) => used,
+        None if kinds.is_empty() => always,
+        None => kinds.iter().any(|kind| kind == SLIDING),
+    };
+    match used {
+        true if always && kinds.is_empty() => fields.optional("sliding_window"),
+        true => fields.required("sliding_window").map(Some),
+        false => Ok(None),
+    }
 }
 
 /// `rope_theta` and `rope_scaling`, or the `rope_parameters` object that newer files carry instead.
@@ -175,12 +265,19 @@ fn quantization(fields: &Fields) -> Result<Option<Quantization>> {
 }
 
 fn quant_params(fields: &Fields, name: &str) -> Result<QuantParams> {
-    if let Some(mode) = fields.optional::<String>("mode")?
-        && mode != "affine"
-    {
-        return Err(Error::unsupported(format!("'{name}.mode' is \"{mode}\", want \"affine\"")));
-    }
-    QuantParams { group_size: fields.required("group_size")?, bits: fields.required("bits")? }.validate(name)
+    let mode: String = fields.optional("mode")?.unwrap_or_else(|| "affine".into());
+    let Some(mode) = QuantMode::ALL.into_iter().find(|known| known.name() == mode) else {
+        let known = QuantMode::ALL.map(QuantMode::name).join(", ");
+        return Err(Error::unsupported(format!("'{name}.mode' is \"{mode}\", want one of {known}")));
+    };
+    let size = |field, only: Option<usize>| match (fields.optional(field)?, only) {
+        (Some(own), _) => Ok(own),
+        (None, Some(only)) => Ok(only),
+        (None, None) => fields.required(field),
+    };
+    let group_size = size("group_size", mode.only().map(|(group_size, _)| group_size))?;
+    let bits = size("bits", mode.only().map(|(_, bits)| bits))?;
+    QuantParams { group_size, bits, mode }.validate(name)
 }
 
 /// A token id, a list of them, or nothing.
@@ -193,7 +290,7 @@ fn ids(fields: &Fields, name: &str) -> Result<Vec<u32>> {
 }
 
 /// An object of the file, with the path to it for messages.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
     prefix: &'a str,
 }
@@ -205,19 +302,24 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's value; an error that names it if it is missing or of another type.
-    fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+    pub fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         self.optional(name)?
             .ok_or_else(|| Error::model(format!("required field '{}' is missing", self.path(name))))
     }
 
     /// The field's value; `None` where it is absent or null.
-    fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+    pub fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         match self.map.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => T::deserialize(value)
                 .map(Some)
                 .map_err(|e| Error::model(format!("field '{}': {e}", self.path(name)))),
         }
+    }
+
+    /// Whether the field is there, and not null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// The field as an object; `None` where it is absent or null.
@@ -303,8 +405,10 @@ mod tests {
             (json!({"model_type": "mamba"}), "mamba"),
             (json!({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}), "longrope"),
             (json!({"hidden_act": "gelu"}), "gelu"),
-            (json!({"layer_types": ["full_attention", "sliding_attention"]}), "sliding_attention"),
-            (json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}}), "mxfp4"),
+            (json!({"quantize_activations": true}), "quantize_activations"),
+            (json!({"layer_types": ["full_attention", "chunked_attention"]}), "chunked_attention"),
+            (json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp5"}}), "mxfp5"),
+            (json!({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}}), "mxfp4"),
             (json!({"quantization": {"bits": 7, "group_size": 32}}), "quantization.bits"),
             (json!({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}}), "gptq"),
         ];
@@ -313,6 +417,62 @@ mod tests {
             assert_eq!(e.status(), Status::ModelUnsupported, "{change}: {e}");
             assert!(e.message().contains(name), "{change}: {e}");
         }
+    }
+
+    #[test]
+    fn each_family_asks_for_what_it_has_no_default_for() {
+        for family in Architecture::ALL {
+            let name = family.name();
+            let mut whole = json!({"model_type": name, "head_dim": 16, "max_position_embeddings": 512,
+                "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": true});
+            if family == Architecture::NemotronH {
+                let own = json!({"hybrid_override_pattern": "M*", "layer_norm_epsilon": 1e-5,
+                    "mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 2,
+                    "conv_kernel": 4, "mamba_proj_bias": false, "use_conv_bias": true,
+                    "attention_bias": false, "mlp_bias": false});
+                whole.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+            }
+            assert_eq!(with(whole.clone()).unwrap().architecture, family);
+            for field in family.family().required {
+                let mut config = whole.clone();
+                config[*field] = Value::Null;
+                let e = with(config).unwrap_err();
+                assert_eq!(e.status(), Status::ModelInvalid, "{name}: {e}");
+                assert!(e.message().contains(field), "{name}: {e}");
+            }
+        }
+        let newer = json!({"model_type": "qwen3", "head_dim": 16, "rope_theta": null,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}});
+        assert_eq!(with(newer).unwrap().rope.theta, 1e6);
+    }
+
+    #[test]
+    fn a_window_limits_the_context() {
+        let window = |family: &str, mut change: Value| {
+            change["model_type"] = family.into();
+            change["head_dim"] = 16.into();
+            let config = with(change).unwrap();
+            (config.sliding_window, config.max_context())
+        };
+        let layers = json!(["full_attention", "sliding_attention"]);
+        // Family, fields, window, longest context.
+        let cases = [
+            ("mistral", json!({}), (None, 512)),
+            ("mistral", json!({"sliding_window": null}), (None, 512)),
+            ("mistral", json!({"sliding_window": 64}), (Some(64), 64)),
+            ("mistral", json!({"sliding_window": 4096}), (Some(4096), 512)),
+            ("llama", json!({"sliding_window": 64}), (None, 512)),
+            ("llama", json!({"sliding_window": 64, "layer_types": layers}), (Some(64), 64)),
+            ("qwen2", json!({"sliding_window": 64, "use_sliding_window": false}), (None, 512)),
+            ("qwen3", json!({"sliding_window": 64, "use_sliding_window": true}), (Some(64), 64)),
+        ];
+        for (family, fields, expected) in cases {
+            assert_eq!(window(family, fields.clone()), expected, "{family} {fields}");
+        }
+        let e = with(json!({"layer_types": layers})).unwrap_err();
+        assert!(e.message().contains("sliding_window"), "{e}");
+        let e = with(json!({"model_type": "mistral", "sliding_window": 0})).unwrap_err();
+        assert!(e.message().contains("sliding_window"), "{e}");
     }
 
     #[test]
@@ -345,9 +505,12 @@ mod tests {
             "model.embed_tokens": {"group_size": 32, "bits": 8}, "lm_head": false});
         for name in ["quantization", "quantization_config"] {
             let q = with(json!({ name: q })).unwrap().quantization.unwrap();
-            assert_eq!(q.of("model.layers.0.mlp.up_proj"), Some(QuantParams { group_size: 32, bits: 4 }));
-            assert_eq!(q.of("model.embed_tokens"), Some(QuantParams { group_size: 32, bits: 8 }));
+            assert_eq!(q.of("model.layers.0.mlp.up_proj"), Some(QuantParams::affine(32, 4)));
+            assert_eq!(q.of("model.embed_tokens"), Some(QuantParams::affine(32, 8)));
             assert_eq!(q.of("lm_head"), None);
         }
+        // Modes that come in one size need not say it.
+        let q = with(json!({"quantization": {"mode": "nvfp4"}})).unwrap().quantization.unwrap();
+        assert_eq!(q.default, QuantParams { group_size: 16, bits: 4, mode: QuantMode::Nvfp4 });
     }
 }

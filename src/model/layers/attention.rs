@@ -3,7 +3,7 @@
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
-use super::{Kernels, Linear, Rope};
+use super::{HeadNorms, Kernels, Linear, Rope};
 use crate::cache::pages::Pages;
 use crate::error::{Error, Result};
 use crate::mlx::Array;
@@ -13,6 +13,7 @@ use crate::model::batch::{Batch, Group, Plan};
 /// Grouped-query attention: `heads / kv_heads` query heads share a key and a value head.
 pub struct Attention {
     qkv: Linear,
+    norms: Option<HeadNorms>,
     output: Linear,
     layer: usize,
     heads: i32,
@@ -22,16 +23,18 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `qkv` gives all query heads, then key heads, then value heads.
+    /// `qkv` gives all query heads, then key heads, then value heads; `norms` are for models that normalize them.
+    /// `layer` is the number of its pages.
     pub fn new(
         config: &ModelConfig,
         layer: usize,
         qkv: Linear,
+        norms: Option<HeadNorms>,
         output: Linear,
         kernels: &Kernels,
     ) -> Attention {
         let (heads, kv_heads, dim) = (config.heads as i32, config.kv_heads as i32, config.head_dim as i32);
-        Attention { qkv, output, layer, heads, kv_heads, dim, kernels: kernels.clone() }
+        Attention { qkv, norms, output, layer, heads, kv_heads, dim, kernels: kernels.clone() }
     }
 
     /// `residual + attention(x)`, all `[rows, hidden]`. Writes the rows' keys and values first.
@@ -46,6 +49,10 @@ impl Attention {
         let qkv = self.qkv.forward(x)?;
         let mixed = match &batch.plan {
             Plan::Arrays { angles, slots, groups } => {
+                let qkv = match &self.norms {
+                    Some(norms) => norms.forward(&qkv)?,
+                    None => qkv,
+                };
                 let (queries, kv) = rope.rotate(&qkv, angles, x.dtype())?;
                 pages.write(self.layer, &kv, slots)?;
                 self.attend_all(&queries, groups, batch.rows as i32, pages)?
@@ -75,7 +82,8 @@ impl Attention {
             block_size: pages.layout().block_size,
             scale: (self.dim as f32).powf(-0.5),
         };
-        kernels.attention(qkv, shape, pages.host(self.layer)?, step)
+        let norms = self.norms.as_ref().and_then(HeadNorms::host);
+        kernels.attention(qkv, shape, norms, pages.host(self.layer)?, step)
     }
 
     /// All groups' queries `[rows, heads, dim]`, and those of rows that only fill up, to

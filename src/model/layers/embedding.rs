@@ -18,7 +18,7 @@ impl Embedding {
 
     /// Tokens `[rows]` to `[rows, hidden]`.
     pub fn forward(&self, tokens: &Array) -> Result<Array> {
-        Ok(self.matrix.take_rows(tokens)?.as_dtype(self.dtype)?)
+        self.matrix.take_rows(tokens, self.dtype)
     }
 
     /// Its matrix, for an output projection tied to it.

@@ -3,14 +3,14 @@
 use mlx_rs::ops;
 
 use crate::error::Result;
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{self, Array, Dtype, Packing};
 use crate::model::QuantParams;
 
 use super::Kernels;
 #[cfg(quire_host_op)]
 use crate::kernels::host::{HostKernels, HostMatrix};
 
-/// A weight matrix `[rows, columns]`.
+/// A weight matrix `[rows, columns]`, or a stack of them, `[experts, rows, columns]`.
 #[derive(Clone)]
 pub enum Matrix {
     /// Floats, and a view of them transposed.
@@ -20,14 +20,14 @@ pub enum Matrix {
         /// `[columns, rows]`, the same memory.
         transposed: Array,
     },
-    /// Packed elements with a scale and a bias per group.
+    /// Packed elements with a scale per group, and a bias where the mode has one.
     Quantized {
         /// `[rows, columns * bits / 32]`, unsigned 32-bit.
         weight: Array,
         /// `[rows, columns / group_size]`.
         scales: Array,
-        /// `[rows, columns / group_size]`.
-        biases: Array,
+        /// `[rows, columns / group_size]`, for affine elements.
+        biases: Option<Array>,
         /// How it is packed.
         params: QuantParams,
         /// The kernels that multiply it, and the same memory as they want it; else MLX's.
@@ -37,14 +37,14 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// From floats `[rows, columns]`.
+    /// From floats.
     pub fn dense(weight: Array) -> Result<Matrix> {
-        let transposed = weight.transpose_axes(&[1, 0])?;
+        let transposed = weight.swap_axes(-1, -2)?;
         Ok(Matrix::Dense { weight, transposed })
     }
 
-    /// From packed elements, scales and biases.
-    pub fn quantized(weight: Array, scales: Array, biases: Array, params: QuantParams) -> Matrix {
+    /// From packed elements, scales and (if they are affine) biases.
+    pub fn quantized(weight: Array, scales: Array, biases: Option<Array>, params: QuantParams) -> Matrix {
         Matrix::Quantized {
             weight,
             scales,
@@ -58,13 +58,13 @@ impl Matrix {
     /// The same, multiplied by our own kernels if they take it. Evaluates it then.
     pub fn with_kernels(self, kernels: &Kernels) -> Result<Matrix> {
         #[cfg(quire_host_op)]
-        if let (Kernels::Host(host), Matrix::Quantized { weight, scales, biases, params, .. }) =
+        if let (Kernels::Host(host), Matrix::Quantized { weight, scales, biases: Some(biases), params, .. }) =
             (kernels, &self)
-            && HostKernels::take(params.bits, params.group_size)
+            && kernels.take(*params)
         {
             let matrix = HostMatrix::new(weight, scales, biases, params.bits, params.group_size)?;
             let [weight, scales, biases] = [weight, scales, biases].map(Array::clone);
-            let host = Some((host.clone(), matrix));
+            let (biases, host) = (Some(biases), Some((host.clone(), matrix)));
             return Ok(Matrix::Quantized { weight, scales, biases, params: *params, host });
         }
         #[cfg(not(quire_host_op))]
@@ -78,15 +78,9 @@ impl Matrix {
             #[cfg(quire_host_op)]
             Matrix::Quantized { host: Some((kernels, matrix)), .. } => kernels.multiply(x, matrix, None)?,
             Matrix::Dense { transposed, .. } => ops::matmul(x, transposed)?,
-            Matrix::Quantized { weight, scales, biases, params, .. } => ops::quantized_matmul(
-                x,
-                weight,
-                scales,
-                biases,
-                true,
-                params.group_size as i32,
-                params.bits as i32,
-            )?,
+            Matrix::Quantized { weight, scales, biases, params, .. } => {
+                mlx::quantized_matmul(x, weight, scales, biases.as_ref(), packing(*params))?
+            }
         })
     }
 
@@ -102,33 +96,54 @@ impl Matrix {
         })
     }
 
-    /// Rows `indices` `[n]`, as floats `[n, columns]`.
-    pub fn take_rows(&self, indices: &Array) -> Result<Array> {
+    /// Of a stack: rows `[.., 1, columns]` times the transposes of the matrices that `experts`, of their
+    /// leading shape or one it broadcasts to, names: `[.., 1, rows]`. `sorted`: `experts` never falls.
+    pub fn gather(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
         Ok(match self {
-            Matrix::Dense { weight, .. } => weight.take_axis(indices, 0)?,
-            #[cfg(quire_host_op)]
-            Matrix::Quantized { host: Some((kernels, matrix)), .. } => kernels.take_rows(indices, matrix)?,
+            Matrix::Dense { transposed, .. } => ops::gather_mm(x, transposed, None, experts, sorted)?,
             Matrix::Quantized { weight, scales, biases, params, .. } => {
-                let [weight, scales, biases] =
-                    [weight, scales, biases].map(|part| part.take_axis(indices, 0));
-                ops::dequantize(weight?, scales?, &biases?, params.group_size as i32, params.bits as i32)?
+                let biases = biases.as_ref();
+                mlx::gather_qmm(x, weight, scales, biases, packing(*params), experts, sorted)?
             }
         })
     }
 
-    /// The type its products have.
-    pub fn dtype(&self) -> Dtype {
-        match self {
-            Matrix::Dense { weight, .. } => weight.dtype(),
-            Matrix::Quantized { scales, .. } => scales.dtype(),
+    /// The matrix, or a stack as one matrix with all rows below each other, as our own CPU kernels want it;
+    /// `None` if they do not take it. Evaluates it.
+    #[cfg(quire_host_op)]
+    pub(super) fn on_host(&self, kernels: &Kernels) -> Result<Option<HostMatrix>> {
+        let Matrix::Quantized { weight, scales, biases: Some(biases), params, .. } = self else {
+            return Ok(None);
+        };
+        if !kernels.take(*params) {
+            return Ok(None);
         }
+        let below = |part: &Array| part.reshape(&[-1, part.dim(-1)]);
+        let (weight, scales, biases) = (below(weight)?, below(scales)?, below(biases)?);
+        HostMatrix::new(&weight, &scales, &biases, params.bits, params.group_size).map(Some)
+    }
+
+    /// Rows `indices` `[n]`, as floats `[n, columns]` of this type.
+    pub fn take_rows(&self, indices: &Array, dtype: Dtype) -> Result<Array> {
+        Ok(match self {
+            Matrix::Dense { weight, .. } => weight.take_axis(indices, 0)?.as_dtype(dtype)?,
+            #[cfg(quire_host_op)]
+            Matrix::Quantized { host: Some((kernels, matrix)), .. } => kernels.take_rows(indices, matrix)?,
+            Matrix::Quantized { weight, scales, biases, params, .. } => {
+                let (weight, scales) = (weight.take_axis(indices, 0)?, scales.take_axis(indices, 0)?);
+                let biases = biases.as_ref().map(|biases| biases.take_axis(indices, 0)).transpose()?;
+                mlx::dequantize(&weight, &scales, biases.as_ref(), packing(*params), dtype)?
+            }
+        })
     }
 
     /// Every array it holds memory with.
     pub fn arrays(&self) -> Vec<&Array> {
         match self {
             Matrix::Dense { weight, .. } => vec![weight],
-            Matrix::Quantized { weight, scales, biases, .. } => vec![weight, scales, biases],
+            Matrix::Quantized { weight, scales, biases, .. } => {
+                [weight, scales].into_iter().chain(biases).collect()
+            }
         }
     }
 
@@ -155,15 +170,21 @@ impl Matrix {
                     return Ok(None);
                 }
                 let part = |which: usize| below(&move |m| m.arrays().get(which).map(|&a| a.clone()));
-                Ok(match (part(0)?, part(1)?, part(2)?) {
-                    (Some(weight), Some(scales), Some(biases)) => {
-                        Some(Matrix::quantized(weight, scales, biases, *params))
+                Ok(match (part(0)?, part(1)?) {
+                    (Some(weight), Some(scales)) => {
+                        Some(Matrix::quantized(weight, scales, part(2)?, *params))
                     }
                     _ => None,
                 })
             }
         }
     }
+}
+
+/// The same for MLX.
+pub(crate) fn packing(params: QuantParams) -> Packing {
+    // Checked to be small when they were read.
+    Packing { group_size: params.group_size as i32, bits: params.bits as i32, mode: params.mode.c_name() }
 }
 
 /// A linear layer: `x W^T + b`.

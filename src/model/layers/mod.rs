@@ -1,19 +1,30 @@
 //! The parts models are made of. Activations are two-dimensional, `[rows, features]`: every token of a
 //! step is a row, whichever sequence it belongs to.
 
+mod activation;
 mod attention;
 mod embedding;
+mod experts;
+mod head_norms;
 mod linear;
+mod mamba;
 mod mlp;
 mod norm;
 mod rope;
+mod router;
 
+pub use activation::Relu2;
 pub use attention::Attention;
 pub use embedding::Embedding;
+pub use experts::{Activation, ExpertLayer, ExpertLinear, Experts};
+pub use head_norms::HeadNorms;
+pub(crate) use linear::packing;
 pub use linear::{Linear, Matrix};
-pub use mlp::GatedMlp;
+pub use mamba::{Mamba, MambaWeights};
+pub use mlp::{FeedForward, GatedMlp, SquaredReluMlp};
 pub use norm::RmsNorm;
 pub use rope::{Angles, Rope};
+pub use router::{Router, Routes};
 
 /// What computes a model's parts, where there is a choice.
 #[derive(Clone)]
@@ -59,7 +70,10 @@ impl Kernels {
     pub(super) fn take(&self, params: super::QuantParams) -> bool {
         match self {
             #[cfg(quire_host_op)]
-            Kernels::Host(_) => crate::kernels::host::HostKernels::take(params.bits, params.group_size),
+            Kernels::Host(_) => {
+                params.mode == super::QuantMode::Affine
+                    && crate::kernels::host::HostKernels::take(params.bits, params.group_size)
+            }
             _ => {
                 let _ = params;
                 false
@@ -79,13 +93,6 @@ impl Kernels {
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
-
-/// Halves, thirds, ... of the last axis of a matrix.
-fn split<const N: usize>(x: &Array, parts: i32) -> Result<[Array; N]> {
-    mlx_rs::ops::split_equal(x, parts, 1)?
-        .try_into()
-        .map_err(|parts: Vec<Array>| Error::internal(format!("split into {} parts, not {N}", parts.len())))
-}
 
 /// The two arrays of a split.
 fn pair(parts: Vec<Array>) -> Result<(Array, Array)> {

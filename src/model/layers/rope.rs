@@ -14,6 +14,8 @@ pub struct Rope {
     periods: Array,
     magnitude: f64,
     shape: Heads,
+    /// Whether positions turn anything at all: some models do without.
+    turns: bool,
     /// Whether MLX's kernel does it (GPU), or tables made once a step (CPU, where that kernel is a
     /// dozen operations).
     fused: bool,
@@ -39,6 +41,8 @@ pub enum Angles {
         /// For its counterpart in the other half.
         other: Array,
     },
+    /// Nothing turns.
+    Absent,
 }
 
 impl Rope {
@@ -52,8 +56,16 @@ impl Rope {
             magnitude: rope.magnitude(),
             shape: Heads { queries: config.heads, keys: config.kv_heads, dim: config.head_dim },
             inverse_frequencies,
+            turns: true,
             fused: kernels.on_gpu(),
         }
+    }
+
+    /// For a model whose attention has no positions.
+    pub fn absent(config: &ModelConfig, kernels: &Kernels) -> Rope {
+        let still = vec![0.0; config.head_dim / 2];
+        let own = Rope::new(config, None, kernels);
+        Rope { inverse_frequencies: still, magnitude: 1.0, turns: false, ..own }
     }
 
     /// Cosines and sines of the rotation at these positions, each `[positions, head_dim / 2]`.
@@ -71,6 +83,9 @@ impl Rope {
 
     /// The angles of rows at these positions.
     pub fn angles(&self, positions: &[u32]) -> Angles {
+        if !self.turns {
+            return Angles::Absent;
+        }
         if self.fused {
             let positions: Vec<i32> = positions.iter().map(|&p| p as i32).collect();
             return Angles::Positions(Array::from_slice(&positions, &[positions.len() as i32]));
@@ -103,8 +118,9 @@ impl Rope {
         Angles::Factors { own: Array::from_slice(&own, &shape), other: Array::from_slice(&other, &shape) }
     }
 
-    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`; values stay. With
-    /// factors the queries also get the attention's scale; with positions they do not.
+    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, in two or three dimensions;
+    /// values stay. With factors, or where nothing turns on a CPU, the queries also get the attention's scale;
+    /// else they do not.
     ///
     /// Returns queries `[rows, queries, dim]` and keys with values `[rows, 2 keys, dim]`.
     pub fn rotate(&self, qkv: &Array, angles: &Angles, dtype: Dtype) -> Result<(Array, Array)> {
@@ -118,6 +134,15 @@ impl Rope {
                 let turned = ops::add(ops::multiply(&x, own)?, ops::multiply(swapped, other)?)?;
                 let parts = turned.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
                 super::pair(parts)
+            }
+            Angles::Absent => {
+                let parts = qkv.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
+                let (q, kv) = super::pair(parts)?;
+                if self.fused {
+                    return Ok((q, kv));
+                }
+                let scale = Array::from_f32((dim as f32).powf(-0.5)).as_dtype(dtype)?;
+                Ok((ops::multiply(q, scale)?, kv))
             }
             Angles::Positions(positions) => {
                 let x = qkv.reshape(&[-1, heads, 1, dim])?;

@@ -72,6 +72,7 @@ fn element_type(dtype: Dtype) -> ElementType {
         Dtype::F16 => ElementType::F16,
         Dtype::BF16 => ElementType::Bf16,
         Dtype::U32 => ElementType::U32,
+        Dtype::U8 => ElementType::U8,
         other => ElementType::Other(format!("{other:?}")),
     }
 }

@@ -1,4 +1,6 @@
 use crate::engine::load::mock_options;
+mod experts;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -33,20 +35,29 @@ fn tensors(config: &serde_json::Value) -> Vec<Tensor> {
     for part in config.architecture.parts(&config, config.tie_word_embeddings.unwrap()) {
         match part {
             Part::Vector { name, len } => out.push((name, "BF16", vec![len])),
+            Part::Floats { name, mut shapes } => out.push((name, "BF16", shapes.remove(0))),
             Part::Matrix { module, rows, columns, .. } => {
-                match config.quantization.as_ref().and_then(|q| q.of(&module)) {
-                    None => out.push((format!("{module}.weight"), "F16", vec![rows, columns])),
-                    Some(QuantParams { group_size, bits }) => {
-                        out.push((format!("{module}.weight"), "U32", vec![rows, columns * bits / 32]));
-                        for kind in ["scales", "biases"] {
-                            out.push((format!("{module}.{kind}"), "BF16", vec![rows, columns / group_size]));
-                        }
-                    }
-                }
+                matrix(&config, &module, &[rows], columns, &mut out)
+            }
+            Part::Experts { names, experts, rows, columns } => {
+                matrix(&config, &names.stacked, &[experts, rows], columns, &mut out);
             }
         }
     }
     out
+}
+
+fn matrix(config: &ModelConfig, module: &str, rows: &[usize], columns: usize, out: &mut Vec<Tensor>) {
+    let shape = |columns: usize| [rows, &[columns]].concat();
+    match config.quantization.as_ref().and_then(|q| q.of(module)) {
+        None => out.push((format!("{module}.weight"), "F16", shape(columns))),
+        Some(QuantParams { group_size, bits, .. }) => {
+            out.push((format!("{module}.weight"), "U32", shape(columns * bits / 32)));
+            for kind in ["scales", "biases"] {
+                out.push((format!("{module}.{kind}"), "BF16", shape(columns / group_size)));
+            }
+        }
+    }
 }
 
 fn write_safetensors(path: &Path, tensors: &[Tensor]) {
@@ -240,8 +251,8 @@ fn gguf_files_are_checked_alike() {
     assert_eq!(config.eos_token_ids, [2]);
     assert!(checkpoint.manifest.tied);
     let quantized = &checkpoint.manifest.quantized;
-    assert_eq!(quantized["model.embed_tokens"], QuantParams { group_size: 32, bits: 8 });
-    assert_eq!(quantized["model.layers.0.mlp.down_proj"], QuantParams { group_size: 32, bits: 4 });
+    assert_eq!(quantized["model.embed_tokens"], QuantParams::affine(32, 8));
+    assert_eq!(quantized["model.layers.0.mlp.down_proj"], QuantParams::affine(32, 4));
 
     for (gguf_name, name) in [
         ("blk.0.attn_q", "model.layers.0.self_attn.q_proj.weight"),

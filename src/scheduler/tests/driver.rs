@@ -51,6 +51,7 @@ pub fn config() -> SchedulerConfig {
         num_blocks: 256,
         max_context: 4096,
         prefix_sharing: true,
+        snapshots: None,
     }
 }
 
@@ -69,6 +70,7 @@ impl Driver {
     }
 
     pub fn with_options(config: SchedulerConfig, options: MockOptions) -> Self {
+        let options = MockOptions { snapshots: config.snapshots, ..options };
         let runner =
             MockRunner::new(options.clone(), config.num_blocks, config.block_size, config.max_sequences);
         let now = Instant::now();

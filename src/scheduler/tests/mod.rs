@@ -5,3 +5,4 @@ mod limits;
 mod order;
 mod random;
 mod sharing;
+mod states;

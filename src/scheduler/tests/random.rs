@@ -170,6 +170,32 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn answers_of_a_recurrent_model_do_not_depend_on_neighbours(
+        config in any_config(),
+        snapshots in 0u32..8,
+        eos_every in prop_oneof![Just(0u32), Just(10)],
+        look_ahead in 0usize..3,
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        let config = SchedulerConfig { snapshots: Some(snapshots), ..config };
+        run(config, MockOptions { vocab_size: 50, eos_every, ..MockOptions::default() }, look_ahead, &ops);
+    }
+
+    #[test]
+    fn a_failing_device_takes_the_recurrent_states_along(
+        config in any_config(),
+        fail_at_step in 1u64..30,
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        let config = SchedulerConfig { snapshots: Some(4), ..config };
+        run(config, MockOptions { vocab_size: 50, fail_at_step, ..MockOptions::default() }, 1, &ops);
+    }
+}
+
 /// The random traffic above is worth nothing if it never meets the hard cases.
 #[test]
 fn random_traffic_meets_the_hard_cases() {
@@ -179,7 +205,7 @@ fn random_traffic_meets_the_hard_cases() {
         Config::default(),
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
-    let (mut preemptions, mut evictions, mut copies, mut hits) = (0, 0, 0, 0);
+    let (mut preemptions, mut evictions, mut copies, mut hits, mut restored) = (0, 0, 0, 0, 0);
     for _ in 0..60 {
         let ops = prop::collection::vec(op(), 60).new_tree(&mut runner).unwrap().current();
         let config =
@@ -193,6 +219,19 @@ fn random_traffic_meets_the_hard_cases() {
     }
     println!("preemptions {preemptions}, evictions {evictions}, copies {copies}, hits {hits}");
     assert!(preemptions > 50 && evictions > 500 && copies > 100 && hits > 300);
+
+    preemptions = 0;
+    for _ in 0..60 {
+        let ops = prop::collection::vec(op(), 60).new_tree(&mut runner).unwrap().current();
+        let config = any_config().new_tree(&mut runner).unwrap().current();
+        let config = SchedulerConfig { prefix_sharing: true, snapshots: Some(6), ..config };
+        let options = MockOptions { vocab_size: 50, ..MockOptions::default() };
+        let driver = run(config, options, 1, &ops);
+        restored += driver.steps.iter().map(|step| step.restores.len()).sum::<usize>();
+        preemptions += driver.scheduler.stats().preemptions;
+    }
+    println!("recurrent: preemptions {preemptions}, states restored {restored}");
+    assert!(preemptions > 50 && restored > 200);
 }
 
 /// A thousand requests in one go: arrivals, cancels and deadlines at random, a pool for a few of them.

@@ -1,0 +1,186 @@
+//! Feed-forward layers of which each token sees a few: mixture of experts (Shazeer et al. 2017,
+//! arXiv:1701.06538).
+
+use mlx_rs::ops;
+
+use super::activation::{Relu2, swiglu};
+use super::{FeedForward, Kernels, Matrix, Router, Routes};
+use crate::error::Result;
+use crate::mlx::{Array, Dtype};
+
+/// From so many rows and experts on, rows are sorted by expert: then MLX multiplies each expert's rows
+/// together, and reads its weights once.
+const SORT_FROM: i32 = 64;
+
+/// What lies between an expert's two projections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `silu(gate) * up`; the first projection gives all of the gate, then all of `up`.
+    SwiGlu,
+    /// `max(x, 0)^2`.
+    Relu2,
+}
+
+/// One projection of all experts: `x W[e]^T`.
+pub struct ExpertLinear {
+    /// One stack, or several whose outputs follow each other (where they are stored differently).
+    parts: Vec<Matrix>,
+}
+
+impl ExpertLinear {
+    /// From stacks `[experts, rows, columns]`, fed the same input.
+    pub fn new(parts: Vec<Matrix>) -> ExpertLinear {
+        ExpertLinear { parts }
+    }
+
+    /// Rows `[.., 1, in]` by the experts that `experts`, of their leading shape or one it broadcasts to,
+    /// names: `[.., 1, out]`.
+    fn forward(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+        match self.parts.as_slice() {
+            [part] => part.gather(x, experts, sorted),
+            parts => {
+                let outputs = parts.iter().map(|part| part.gather(x, experts, sorted));
+                Ok(ops::concatenate(&outputs.collect::<Result<Vec<_>>>()?, -1)?)
+            }
+        }
+    }
+
+    /// Every array it holds memory with.
+    pub fn arrays(&self) -> Vec<&Array> {
+        self.parts.iter().flat_map(Matrix::arrays).collect()
+    }
+}
+
+/// An activation by MLX's operations.
+enum Between {
+    SwiGlu,
+    Relu2(Relu2),
+}
+
+/// The experts of a layer: two projections each, an activation between them.
+pub struct Experts {
+    up: ExpertLinear,
+    down: ExpertLinear,
+    between: Between,
+    #[cfg(quire_host_op)]
+    host: Option<(crate::kernels::host::HostKernels, crate::kernels::host::HostExperts)>,
+}
+
+impl Experts {
+    /// From their projections; `dtype` is what the model computes in. Evaluates them if kernels of ours
+    /// take them.
+    pub fn new(
+        up: ExpertLinear,
+        down: ExpertLinear,
+        activation: Activation,
+        dtype: Dtype,
+        kernels: &Kernels,
+    ) -> Result<Experts> {
+        #[cfg(not(quire_host_op))]
+        let _ = kernels;
+        Ok(Experts {
+            #[cfg(quire_host_op)]
+            host: host(&up, &down, activation, kernels)?,
+            up,
+            down,
+            between: match activation {
+                Activation::SwiGlu => Between::SwiGlu,
+                Activation::Relu2 => Between::Relu2(Relu2::new(dtype)?),
+            },
+        })
+    }
+
+    /// Rows `[rows, in]` through their experts: the weighted sum of what those give, `[rows, out]`.
+    pub fn forward(&self, x: &Array, routes: &Routes) -> Result<Array> {
+        #[cfg(quire_host_op)]
+        if let Some((kernels, experts)) = &self.host {
+            return kernels.experts(x, &routes.experts, &routes.weights, experts);
+        }
+        let (rows, k) = (x.dim(0), routes.experts.dim(1));
+        let each = if rows * k >= SORT_FROM {
+            self.sorted(x, &routes.experts)?
+        } else {
+            let x = x.reshape(&[rows, 1, 1, -1])?;
+            self.run(&x, &routes.experts, false)?
+        };
+        let each = each.reshape(&[rows, k, -1])?;
+        let weighted = ops::multiply(&each, routes.weights.expand_dims(-1)?)?;
+        Ok(weighted.sum_axis(1, false)?.as_dtype(each.dtype())?)
+    }
+
+    /// Each row's experts' outputs, row by row, `[rows * k, 1, out]`, computed in the order of experts.
+    fn sorted(&self, x: &Array, experts: &Array) -> Result<Array> {
+        let k = Array::from_slice(&[experts.dim(1) as u32], &[1]);
+        let experts = experts.reshape(&[-1])?;
+        let order = ops::argsort_axis(&experts, 0)?;
+        let place = ops::argsort_axis(&order, 0)?;
+        let rows = ops::floor_divide(&order, k)?;
+        let x = x.take_axis(rows, 0)?.expand_dims(1)?;
+        let each = self.run(&x, &experts.take_axis(&order, 0)?, true)?;
+        Ok(each.take_axis(&place, 0)?)
+    }
+
+    fn run(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+        let inner = self.up.forward(x, experts, sorted)?;
+        let inner = match &self.between {
+            Between::SwiGlu => swiglu(&inner)?,
+            Between::Relu2(relu2) => relu2.forward(&inner)?,
+        };
+        self.down.forward(&inner, experts, sorted)
+    }
+
+    /// Every array it holds memory with.
+    pub fn arrays(&self) -> Vec<&Array> {
+        [self.up.arrays(), self.down.arrays()].concat()
+    }
+}
+
+/// The experts as our own kernels want them, if those are asked for and take them.
+#[cfg(quire_host_op)]
+fn host(
+    up: &ExpertLinear,
+    down: &ExpertLinear,
+    activation: Activation,
+    kernels: &Kernels,
+) -> Result<Option<(crate::kernels::host::HostKernels, crate::kernels::host::HostExperts)>> {
+    use crate::kernels::cpu::ExpertActivation;
+    use crate::kernels::host::HostExperts;
+
+    let (Kernels::Host(own), [up], [down]) = (kernels, up.parts.as_slice(), down.parts.as_slice()) else {
+        return Ok(None);
+    };
+    let experts = down.arrays().first().map_or(0, |stack| stack.dim(0) as usize);
+    let (Some(up), Some(down)) = (up.on_host(kernels)?, down.on_host(kernels)?) else { return Ok(None) };
+    let activation = match activation {
+        Activation::SwiGlu => ExpertActivation::SwiGlu,
+        Activation::Relu2 => ExpertActivation::Relu2,
+    };
+    Ok(Some((own.clone(), HostExperts::new(up, down, experts, activation)?)))
+}
+
+/// A router and its experts.
+pub struct ExpertLayer {
+    router: Router,
+    experts: Experts,
+}
+
+impl ExpertLayer {
+    /// From its parts.
+    pub fn new(router: Router, experts: Experts) -> ExpertLayer {
+        ExpertLayer { router, experts }
+    }
+
+    /// `[rows, hidden]` to the same.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        self.experts.forward(x, &self.router.forward(x)?)
+    }
+}
+
+impl FeedForward for ExpertLayer {
+    fn forward_onto(&self, x: &Array, residual: &Array) -> Result<Array> {
+        Ok(ops::add(residual, self.forward(x)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

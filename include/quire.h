@@ -279,7 +279,8 @@ typedef struct quire_engine_options {
     // How to hold weights: QUIRE_WEIGHTS_AUTO (default), QUIRE_WEIGHTS_AS_STORED or
     // QUIRE_WEIGHTS_FLOAT32.
     quire_weight_format weight_format;
-    // Memory for the key-value cache in bytes. Default 0: chosen from what the device has left.
+    // Memory for the key-value cache in bytes. Default 0: chosen from what the device has left. For a model with
+    // recurrent layers (Mamba-2) it also holds max_sequences states and snapshots of such.
     uint64_t cache_bytes;
     // 1 to compute every prompt in full, never reusing pages of equal prefixes. Default 0.
     int32_t disable_prefix_sharing;

@@ -4,7 +4,7 @@ CARGO ?= cargo
 XTASK = $(CARGO) run --quiet --locked --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench demo test parity check header model clean distclean toolchain
+.PHONY: help setup build bench demo test parity fuzz check header model clean distclean toolchain
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,10 +14,15 @@ demo: setup ## build everything, fetch a small model, stream an answer
 
 test: setup ## run all tests: Rust (on MLX and on the mock), C, C++, valgrind
 	@$(XTASK) model
+	@$(XTASK) text-data
 	$(CARGO) test --locked --package xtask
 	$(CARGO) test --locked
 	$(CARGO) test --locked --no-default-features
 	@$(XTASK) test-c
+
+fuzz: ## run each fuzz target for five minutes (needs cargo-fuzz and a nightly compiler)
+	@for target in $$($(CARGO) +nightly fuzz list); do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-300} || exit 1; done
 
 parity: setup ## compare small models of every architecture with a live mlx-lm (needs Python)
 	@$(XTASK) parity

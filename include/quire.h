@@ -68,6 +68,7 @@ extern "C" {
 typedef struct quire_engine quire_engine;
 typedef struct quire_error quire_error;
 typedef struct quire_event quire_event;
+typedef struct quire_detokenizer quire_detokenizer;
 
 
 /* Version ------------------------------------------------------------------------------------------- */
@@ -163,9 +164,15 @@ typedef int32_t quire_status;
 // A saved cache is damaged, or was saved for another model, page format or version; the message says which.
 #define QUIRE_CACHE_INVALID 21
 
+// The call needs a chat template and the model has none.
+#define QUIRE_TEMPLATE_MISSING 22
+
+// The model's chat template is malformed, refuses the conversation, or does too much work.
+#define QUIRE_TEMPLATE_ERROR 23
+
 // A grammar is malformed, allows no text, or is too complex; the message says what is wrong and where. As the
 // status of a failed request: the grammar became too complex on the way.
-#define QUIRE_GRAMMAR_INVALID 22
+#define QUIRE_GRAMMAR_INVALID 24
 
 // The name of a status in lower case ("queue full"), NUL-terminated and never freed; "unknown status"
 // for a number that is none.
@@ -354,6 +361,70 @@ quire_status quire_engine_release(quire_engine *engine,
                                   quire_error **error);
 
 
+/* Conversations ------------------------------------------------------------------------------------- */
+
+// Whether a model is to think before it answers, where its chat template has that switch
+// (enable_thinking or thinking).
+typedef int32_t quire_thinking;
+
+// A conversation. Zero it, set struct_size to sizeof(quire_chat), then set messages and what else you
+// like. All JSON is UTF-8; an optional one is left out by length 0.
+typedef struct quire_chat {
+    // Size of this struct in bytes; set by the caller.
+    size_t struct_size;
+    // A JSON array of messages: objects with a "role" ("system", "user", "assistant", "tool") and a
+    // "content". What else a message may have is for the model's template to say; most know "tool_calls"
+    // ([{"type": "function", "function": {"name": ..., "arguments": {...}}}]) and "reasoning_content".
+    const char *messages;
+    // Length of messages in bytes.
+    size_t messages_len;
+    // Optional: the tools that the model may call, a JSON array of objects
+    // ([{"type": "function", "function": {"name": ..., "description": ..., "parameters": {a JSON schema}}}]).
+    const char *tools;
+    // Length of tools in bytes.
+    size_t tools_len;
+    // Optional: documents to consult, a JSON array of objects ([{"title": ..., "text": ...}]).
+    const char *documents;
+    // Length of documents in bytes.
+    size_t documents_len;
+    // Optional: further variables for the template, a JSON object. They come before all others.
+    const char *template_arguments;
+    // Length of template_arguments in bytes.
+    size_t template_arguments_len;
+    // One of QUIRE_THINKING_*.
+    quire_thinking thinking;
+    // 1 to end the text after the last message, not where the model's answer begins. Default 0.
+    int32_t no_generation_prompt;
+} quire_chat;
+
+// As the template has it by itself.
+#define QUIRE_THINKING_DEFAULT 0
+
+// Think.
+#define QUIRE_THINKING_ON 1
+
+// Do not think.
+#define QUIRE_THINKING_OFF 2
+
+// Makes the prompt that the model's chat template makes of a conversation. *text_len becomes its length in
+// bytes; the first capacity bytes are written to text, without a NUL, so call once with capacity 0 to
+// learn the length. A request with the same chat runs on the same text.
+//
+// The template is the model's, in the language Jinja: from chat_template.jinja, tokenizer_config.json or
+// GGUF metadata. It runs in bounded time and memory, on a thread of its own.
+//
+// Any thread, callbacks too; does not touch the engine's own thread. Fails with QUIRE_INVALID_ARGUMENT
+// (also for JSON that is none, or is no conversation), QUIRE_INVALID_STRUCT_SIZE, QUIRE_INVALID_UTF8,
+// QUIRE_TEMPLATE_MISSING, or QUIRE_TEMPLATE_ERROR, with file and line, if the template is malformed or
+// refuses the conversation.
+quire_status quire_engine_render_chat(const quire_engine *engine,
+                                      const quire_chat *chat,
+                                      char *text,
+                                      size_t capacity,
+                                      size_t *text_len,
+                                      quire_error **error);
+
+
 /* Requests ------------------------------------------------------------------------------------------ */
 
 // A piece of text that goes in: UTF-8, no NUL needed.
@@ -363,6 +434,11 @@ typedef struct quire_string {
     // Their number.
     size_t len;
 } quire_string;
+
+// Whether an answer is taken apart. The model's chat template tells how it marks reasoning (<think>) and
+// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
+// there are tools). In other formats all is text.
+typedef int32_t quire_parse;
 
 // What is added to a token's logit.
 typedef struct quire_logit_bias {
@@ -393,8 +469,8 @@ typedef int32_t quire_grammar_kind;
 // A JSON array of strings; the answer is one of them.
 #define QUIRE_GRAMMAR_CHOICE 5
 
-// One request. Fill with quire_request_options_init, then set a prompt (text or tokens, not both) and
-// what else you like. Everything is copied during quire_engine_submit.
+// One request. Fill with quire_request_options_init, then set a prompt (one of prompt, prompt_tokens
+// and chat) and what else you like. Everything is copied during quire_engine_submit.
 typedef struct quire_request_options {
     // Size of this struct in bytes; set by quire_request_options_init.
     size_t struct_size;
@@ -445,6 +521,11 @@ typedef struct quire_request_options {
     const quire_string *stop_strings;
     // Number of stop strings.
     size_t stop_string_count;
+    // The prompt as a conversation, put into text by the model's chat template (quire_engine_render_chat)
+    // on the thread that submits. Needs a model with a tokenizer and a template.
+    const quire_chat *chat;
+    // Whether the answer is taken apart into text, reasoning and tool calls: one of QUIRE_PARSE_*.
+    quire_parse parse;
     // How many answers to give, 1 to 128; more than 1 needs a temperature. Each is a request of its own, with
     // its own events and id: the first id comes from quire_engine_submit, the others follow it. They compute
     // their common prompt once and share its pages. The first answer is what it would be alone. Default 1.
@@ -491,6 +572,15 @@ typedef struct quire_request_options {
     size_t grammar_len;
 } quire_request_options;
 
+// If the prompt is a chat.
+#define QUIRE_PARSE_DEFAULT 0
+
+// Also if it is prompt, whose text may end inside <think>.
+#define QUIRE_PARSE_ON 1
+
+// No: the whole answer comes as text, as the model wrote it.
+#define QUIRE_PARSE_OFF 2
+
 // Fills options with defaults. struct_size is sizeof(quire_request_options) as your compiler sees it.
 //
 // Any thread. Fails with QUIRE_INVALID_ARGUMENT (NULL) or QUIRE_INVALID_STRUCT_SIZE.
@@ -503,8 +593,8 @@ quire_status quire_request_options_init(quire_request_options *options,
 //
 // Any thread, callbacks too. Tokenizes the prompt and compiles the grammar on the calling thread. Fails with
 // QUIRE_INVALID_ARGUMENT, QUIRE_INVALID_STRUCT_SIZE, QUIRE_INVALID_UTF8, QUIRE_TOKENIZER_MISSING,
-// QUIRE_PROMPT_TOO_LONG, QUIRE_GRAMMAR_INVALID, QUIRE_QUEUE_FULL or QUIRE_SHUT_DOWN; then no event
-// will come.
+// QUIRE_TEMPLATE_MISSING, QUIRE_TEMPLATE_ERROR, QUIRE_PROMPT_TOO_LONG, QUIRE_GRAMMAR_INVALID,
+// QUIRE_QUEUE_FULL or QUIRE_SHUT_DOWN; then no event will come.
 quire_status quire_engine_submit(const quire_engine *engine,
                                  const quire_request_options *options,
                                  uint64_t *request,
@@ -541,6 +631,14 @@ typedef int32_t quire_event_kind;
 
 // Terminal: the request failed; status and message say how.
 #define QUIRE_EVENT_FAILED 4
+
+// New reasoning of an answer that is taken apart (quire_parse), in text: what the model thinks before it
+// answers. Comes joined like other deltas.
+#define QUIRE_EVENT_REASONING 5
+
+// A complete tool call of an answer that is taken apart: tool_name is the tool, text its arguments, a
+// JSON object. The call's turn ends with the answer; run the tool, and put call and result into messages.
+#define QUIRE_EVENT_TOOL_CALL 6
 
 // Why an answer ended.
 typedef int32_t quire_finish_reason;
@@ -619,6 +717,11 @@ typedef struct quire_event {
     // The index of the stop string that ended the answer, where finish_reason is
     // QUIRE_FINISH_STOP_STRING; else 0.
     uint32_t stop_string;
+    // The tool that is called, tool_name_len bytes and a NUL after them; never NULL, empty unless kind is
+    // QUIRE_EVENT_TOOL_CALL.
+    const char *tool_name;
+    // Length of tool_name in bytes.
+    size_t tool_name_len;
     // Which of the answers to its prompt this is, from 0 on; see n of quire_request_options.
     uint32_t answer_index;
     // The log-probabilities of a delta's tokens, token_count of them, if the request asked for them; else
@@ -801,6 +904,46 @@ quire_status quire_engine_detokenize(const quire_engine *engine,
                                      size_t capacity,
                                      size_t *text_len,
                                      quire_error **error);
+
+
+/* Streaming detokenizers ---------------------------------------------------------------------------- */
+
+// Turns tokens into text one at a time. Used by one thread at a time.
+typedef struct quire_detokenizer quire_detokenizer;
+
+// Makes a detokenizer for the engine's model, at the cost of a few stores. *detokenizer becomes it, to be
+// freed with quire_detokenizer_free, before or after the engine. Special tokens leave no text if
+// skip_special is 1.
+//
+// Any thread, callbacks too. Fails with QUIRE_INVALID_ARGUMENT or QUIRE_TOKENIZER_MISSING.
+quire_status quire_detokenizer_create(const quire_engine *engine,
+                                      int32_t skip_special,
+                                      quire_detokenizer **detokenizer,
+                                      quire_error **error);
+
+// Takes tokens and gives the text that is certain now: whole characters, *text_len bytes at *text and a
+// NUL after them, which live until the next call for this detokenizer. A token that the vocabulary does not
+// have leaves none.
+//
+// All texts, with that of quire_detokenizer_finish, are together what quire_engine_detokenize gives.
+//
+// One thread at a time. Fails with QUIRE_INVALID_ARGUMENT.
+quire_status quire_detokenizer_push(quire_detokenizer *detokenizer,
+                                    const uint32_t *tokens,
+                                    size_t token_count,
+                                    const char **text,
+                                    size_t *text_len,
+                                    quire_error **error);
+
+// Ends the text and gives what was held back: a character that stayed incomplete is U+FFFD. The next token
+// starts a new text. Else as quire_detokenizer_push.
+quire_status quire_detokenizer_finish(quire_detokenizer *detokenizer,
+                                      const char **text,
+                                      size_t *text_len,
+                                      quire_error **error);
+
+// Frees a detokenizer. NULL is allowed and does nothing.
+void quire_detokenizer_free(quire_detokenizer *detokenizer);
 
 
 /* The prefix cache on disk -------------------------------------------------------------------------- */

@@ -54,13 +54,17 @@ pub enum Status {
     Internal = 20,
     /// A saved cache is damaged, or was saved for another model or by another version.
     CacheInvalid = 21,
+    /// The call needs a chat template and the model has none.
+    TemplateMissing = 22,
+    /// The model's chat template is malformed, refuses the conversation, or does too much work.
+    TemplateError = 23,
     /// A grammar (JSON schema, regular expression, ...) is malformed, impossible or too complex.
-    GrammarInvalid = 22,
+    GrammarInvalid = 24,
 }
 
 impl Status {
     /// Every status, in numeric order.
-    pub const ALL: [Status; 23] = [
+    pub const ALL: [Status; 25] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::InvalidStructSize,
@@ -83,6 +87,8 @@ impl Status {
         Status::DeadlineExceeded,
         Status::Internal,
         Status::CacheInvalid,
+        Status::TemplateMissing,
+        Status::TemplateError,
         Status::GrammarInvalid,
     ];
 
@@ -121,6 +127,8 @@ impl Status {
             Status::DeadlineExceeded => c"deadline exceeded",
             Status::Internal => c"internal error",
             Status::CacheInvalid => c"cache invalid",
+            Status::TemplateMissing => c"template missing",
+            Status::TemplateError => c"template error",
             Status::GrammarInvalid => c"grammar invalid",
         }
     }

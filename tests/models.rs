@@ -26,6 +26,9 @@ const FLOAT32: f32 = 2e-3;
 /// How far logits may be off in bfloat16 (on a GPU), as the root of the mean square of the same. mlx-lm's own
 /// bfloat16 is 0.004 (dense) to 0.025 (4 bit) away from its float32, for these models.
 const BFLOAT16: f32 = 4e-2;
+/// The same with experts: where two have nearly the same score, rounding may choose another, and a token goes another
+/// way. mlx-lm's own is up to 0.063 away.
+const EXPERTS_BFLOAT16: f32 = 0.1;
 /// Where two logits are closer than this, rounding may choose either.
 const NEAR_TIE: f32 = 0.02;
 const CACHE: u64 = 32 << 20;
@@ -104,7 +107,7 @@ fn logits(name: &str) {
             compare_logits(&reference, &mut loaded(&model, weight_format, operations), 40);
         }
     }
-    compare_mean(&reference, &mut loaded(&model, WeightFormat::AsStored, Operations::Gpu), 40);
+    compare_bfloat16(&reference, &model);
 }
 
 /// mlx-lm does not read packed experts one by one; they are the same model as the packed stack.
@@ -115,8 +118,8 @@ fn packed_experts_one_by_one() {
     assert!(reference.tensors.iter().any(|tensor| tensor.name == name));
     let model = reference.write();
     for weight_format in [WeightFormat::Auto, WeightFormat::Float32] {
-        for kernels in [false, true] {
-            compare_logits(&reference, &mut loaded(&model, weight_format, kernels), 13);
+        for operations in [Operations::Own, Operations::Elementary] {
+            compare_logits(&reference, &mut loaded(&model, weight_format, operations), 13);
         }
     }
 }
@@ -125,7 +128,7 @@ fn packed_experts_one_by_one() {
 fn format(name: &str) {
     let reference = Reference::read(name);
     let model = reference.write();
-    compare_mean(&reference, &mut loaded(&model, WeightFormat::AsStored, Operations::Gpu), 40);
+    compare_bfloat16(&reference, &model);
     for weight_format in [WeightFormat::Auto, WeightFormat::AsStored, WeightFormat::Float32] {
         for operations in [Operations::Own, Operations::Elementary] {
             compare_logits(&reference, &mut loaded(&model, weight_format, operations), 40);
@@ -193,11 +196,27 @@ fn assert_close(tolerance: f32, reference: &Reference, loaded: &mut Loaded, chun
     }
 }
 
+/// What a GPU runs, in the type that it runs in.
+fn compare_bfloat16(reference: &Reference, model: &ModelDir) {
+    let packed = reference.tensors.iter().any(|tensor| tensor.name.ends_with(".scales"));
+    if has_experts(reference) && !packed && !Device::best().unwrap().is_gpu() {
+        // On a CPU, MLX multiplies experts that are not packed in float32 only.
+        return;
+    }
+    compare_mean(reference, &mut loaded(model, WeightFormat::AsStored, Operations::Gpu), 40);
+}
+
+fn has_experts(reference: &Reference) -> bool {
+    let names = ["switch_mlp", ".experts."];
+    reference.tensors.iter().any(|tensor| names.iter().any(|name| tensor.name.contains(name)))
+}
+
 fn compare_mean(reference: &Reference, loaded: &mut Loaded, chunk: usize) {
     let errors = errors(&reference.logits, all_logits(&reference.logits.prompt, loaded, chunk));
     let squares: f32 = errors.iter().map(|(error, _)| error * error).sum();
     let mean = (squares / errors.len() as f32).sqrt();
-    assert!(mean <= BFLOAT16, "chunks of {chunk}: {mean}");
+    let tolerance = if has_experts(reference) { EXPERTS_BFLOAT16 } else { BFLOAT16 };
+    assert!(mean <= tolerance, "chunks of {chunk}: {mean}");
 }
 
 /// Logits after a token: its position, and `[vocab]`.

@@ -47,7 +47,7 @@ impl Active {
             id: submission.id,
             index: submission.index,
             options: submission.options.clone(),
-            output: Output::new(tokenizer, submission.stops.as_ref()),
+            output: Output::new(tokenizer, submission.stops.as_ref(), submission.format.as_ref()),
             submitted: submission.submitted,
             started: None,
             first_token: None,
@@ -115,14 +115,15 @@ impl Active {
         }
     }
 
-    /// Takes a sampled token: the delta it gives, if any, and why the answer ends with it, if it does. An error if
-    /// its grammar cannot go on.
+    /// Takes a sampled token: adds the deltas that it gives, and says why the answer ends with it, if it does. An error
+    /// if its grammar cannot go on.
     pub fn accept(
         &mut self,
         sampled: Sampled,
         eos: &[u32],
         now: Instant,
-    ) -> Result<(Option<Delta>, Option<FinishReason>)> {
+        deltas: &mut Vec<Delta>,
+    ) -> Result<Option<FinishReason>> {
         let Sampled { token, logprobs, .. } = sampled;
         self.first_token.get_or_insert(now);
         self.generated_tokens += 1;
@@ -133,24 +134,36 @@ impl Active {
         } else {
             None
         };
-        let mut delta = Delta::default();
         let is_text = end.is_none();
         if let Some(grammar) = self.grammar.as_mut().filter(|_| is_text)
             && grammar.accept(token)?
         {
             end = Some(FinishReason::GrammarComplete);
         }
-        let mut stop = if is_text { self.output.push(token, logprobs, &mut delta) } else { None };
+        let mut stop = if is_text { self.output.push(token, logprobs, deltas) } else { None };
         let end = end.or((self.generated_tokens >= self.options.max_tokens).then_some(FinishReason::Length));
         if stop.is_none() && end.is_some() {
-            stop = self.output.finish(&mut delta);
+            stop = self.output.finish(deltas);
         }
         let end = stop.map(FinishReason::StopString).or(end);
-        if self.generated_tokens == 1 {
-            delta.prompt_logprobs = std::mem::take(&mut self.prompt_logprobs);
+        if end.is_some() {
+            self.output.close(deltas);
         }
-        let empty = delta.text.is_empty() && delta.tokens.is_empty() && delta.prompt_logprobs.is_empty();
-        Ok(((!empty).then_some(delta), end))
+        if self.generated_tokens == 1 {
+            self.give_prompt_logprobs(deltas);
+        }
+        Ok(end)
+    }
+
+    /// Puts the prompt's log-probabilities, if there are any, into the request's first delta.
+    fn give_prompt_logprobs(&mut self, deltas: &mut Vec<Delta>) {
+        if self.prompt_logprobs.is_empty() {
+            return;
+        }
+        if deltas.is_empty() {
+            deltas.push(Delta::default());
+        }
+        deltas[0].prompt_logprobs = std::mem::take(&mut self.prompt_logprobs);
     }
 
     pub fn delta(&self, delta: Delta) -> Event {

@@ -41,12 +41,26 @@ impl EventKind {
     }
 }
 
+/// What a piece of an answer is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DeltaKind {
+    /// What the model says; all of the answer, if it is not taken apart.
+    #[default]
+    Text,
+    /// What it thinks before.
+    Reasoning,
+    /// A complete call of this tool: the text is its arguments, a JSON object.
+    ToolCall(String),
+}
+
 /// A piece of an answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Delta {
+    /// What it is.
+    pub kind: DeltaKind,
     /// Whole characters; may be empty while one is incomplete.
     pub text: String,
-    /// The tokens of this piece.
+    /// The tokens of this piece. In an answer that is taken apart, those of the marks around a piece too.
     pub tokens: Vec<u32>,
     /// Their log-probabilities, one for each, or none if they were not asked for.
     pub logprobs: Vec<TokenLogprobs>,

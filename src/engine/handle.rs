@@ -1,5 +1,6 @@
 //! An engine from the outside: safe from any thread, and quick, for it only checks and sends messages.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,7 +17,7 @@ use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
 use crate::error::{Error, Result, Status};
 use crate::model::ModelInfo;
-use crate::text::{StopStrings, Tokenizer};
+use crate::text::{AnswerFormat, Chat, StopStrings, Tokenizer};
 
 /// A model, its cache, and the thread that runs it.
 ///
@@ -57,12 +58,23 @@ impl Engine {
         if stops.is_some() {
             self.tokenizer_for_text()?;
         }
+        let mut format = None;
+        let parse = options.parse.unwrap_or(matches!(options.prompt, Prompt::Chat(_)));
         let prompt = match std::mem::replace(&mut options.prompt, Prompt::Tokens(Vec::new())) {
             Prompt::Tokens(tokens) => {
                 self.check_tokens(&tokens, "prompt_tokens")?;
                 tokens
             }
-            Prompt::Text(text) => encode_prompt(self.tokenizer_for_text()?, &text)?,
+            Prompt::Text(text) => {
+                format = parse.then(|| self.answer_format(&text, None));
+                encode_prompt(self.tokenizer_for_text()?, &text)?
+            }
+            Prompt::Chat(chat) => {
+                let text = self.render_chat(&chat)?;
+                format = parse.then(|| self.answer_format(&text, Some(&chat)));
+                // The template has put in what the model wants around a text.
+                self.tokenizer_for_text()?.encode(&text, false)?
+            }
         };
         if prompt.is_empty() {
             return Err(Error::argument("the prompt is empty"));
@@ -78,8 +90,9 @@ impl Engine {
             options.sampling.seed = options.sampling.seed_of(index);
             // The prompt's log-probabilities are the same for all.
             options.logprobs.prompt &= index == 0;
-            let (prompt, stops, grammar) = (prompt.clone(), stops.clone(), grammars.next().flatten());
-            let submission = Submission { id, index, prompt, options, stops, grammar, submitted };
+            let grammar = grammars.next().flatten();
+            let (prompt, stops, format) = (prompt.clone(), stops.clone(), format.clone());
+            let submission = Submission { id, index, prompt, options, stops, format, grammar, submitted };
             self.send(Command::Submit(Box::new(submission)));
         })
     }
@@ -261,6 +274,26 @@ impl Engine {
                 "the model has no tokenizer; it takes and gives token ids only",
             )
         })
+    }
+
+    /// The prompt that the model's chat template makes of a conversation.
+    ///
+    /// Errors: `TemplateMissing`; `TemplateError` with file and line, if the template is malformed, refuses the
+    /// conversation or does too much work.
+    pub fn render_chat(&self, chat: &Chat) -> Result<String> {
+        match &self.shared.chat_template {
+            Ok(Some(template)) => template.render(chat),
+            Ok(None) => Err(Error::new(Status::TemplateMissing, "the model has no chat template")),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// How the model marks reasoning and calls in its answer to a prompt.
+    fn answer_format(&self, prompt: &str, chat: Option<&Chat>) -> AnswerFormat {
+        let Ok(Some(template)) = &self.shared.chat_template else { return AnswerFormat::default() };
+        // A prompt in text may have told of tools.
+        let strings = chat.map_or_else(|| Some(BTreeSet::new()), Chat::string_parameters);
+        AnswerFormat::detect(template.source(chat.is_some_and(Chat::has_tools)), prompt, strings)
     }
 
     /// The latest counters.

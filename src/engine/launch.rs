@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result, Status};
 use crate::model::{self, LoadOptions, ModelInfo};
 use crate::scheduler::{Scheduler, SchedulerConfig};
-use crate::text::Tokenizer;
+use crate::text::{ChatTemplate, Tokenizer};
 use crate::{log, panic};
 
 /// What the new thread tells the one that started it.
@@ -75,6 +75,7 @@ fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
         grammars: OnceLock::new(),
         info: parts.info,
         tokenizer: parts.tokenizer,
+        chat_template: parts.chat_template,
         statistics: Mutex::new(Statistics::default()),
         has_handler,
         ended: Flag::default(),
@@ -112,6 +113,7 @@ struct Parts {
     fingerprint: [u8; 32],
     info: ModelInfo,
     tokenizer: Option<Arc<Tokenizer>>,
+    chat_template: Result<Option<ChatTemplate>>,
 }
 
 fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
@@ -131,6 +133,11 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
     let files = model::locate(&options.model)?;
     check(0.0, "reading the tokenizer")?;
     let tokenizer = Tokenizer::load(&files)?.map(Arc::new);
+    // A model whose template is broken still runs on prompts that need none.
+    let chat_template = ChatTemplate::load(&files);
+    if let Err(error) = &chat_template {
+        log::error!("the chat template cannot be used: {error}");
+    }
     let wanted = LoadOptions {
         max_sequences: options.max_sequences as usize,
         block_size: options.block_tokens as usize,
@@ -163,5 +170,12 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         info.block_size,
         info.device
     );
-    Ok(Parts { runner: loaded.runner, scheduler, fingerprint: loaded.fingerprint, info, tokenizer })
+    Ok(Parts {
+        runner: loaded.runner,
+        scheduler,
+        fingerprint: loaded.fingerprint,
+        info,
+        tokenizer,
+        chat_template,
+    })
 }

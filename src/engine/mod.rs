@@ -15,7 +15,7 @@
 //! | `worker` | the step loop |
 //! | `pace` | how much of a prompt rides along with streams |
 //! | `active` | one request: tokens in, events out |
-//! | `output` | its tokens to text, cut off before a stop string |
+//! | `output` | its tokens to text, cut off before a stop string, taken apart |
 //! | `registry` | which requests are live |
 //! | `queue`, `dispatcher` | the way of events to the application |
 
@@ -39,7 +39,7 @@ mod statistics;
 mod worker;
 
 pub use dispatcher::EventHandler;
-pub use event::{Delta, Event, EventKind, FinishReason, RequestId, Usage};
+pub use event::{Delta, DeltaKind, Event, EventKind, FinishReason, RequestId, Usage};
 pub use handle::Engine;
 pub use options::{DEFAULT_MAX_TOKENS, EngineOptions, MAX_ANSWERS, Prompt, RequestOptions, Shutdown};
 pub use runner::{Constrained, MemoryUse, Runner, Sampled};

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::grammar::Grammar;
 use crate::model::WeightFormat;
 use crate::sampling::{LogprobRequest, SamplingParams};
+use crate::text::Chat;
 
 /// How an engine is made. The C ABI documents each field (`quire_engine_options`).
 #[derive(Debug, Clone)]
@@ -88,13 +89,15 @@ pub const DEFAULT_MAX_TOKENS: u32 = 256;
 /// Most answers to one prompt.
 pub const MAX_ANSWERS: u32 = 128;
 
-/// A prompt in one of its two forms.
+/// A prompt in one of its forms.
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// Text, to be tokenized.
     Text(String),
     /// Token ids, run as they are.
     Tokens(Vec<u32>),
+    /// A conversation, to be put into text by the model's chat template.
+    Chat(Box<Chat>),
 }
 
 /// What a request asks for. The C ABI documents each field (`quire_request_options`).
@@ -121,6 +124,9 @@ pub struct RequestOptions {
     /// [`MAX_STOP_STRINGS`]: crate::text::MAX_STOP_STRINGS
     /// [`MAX_STOP_BYTES`]: crate::text::MAX_STOP_BYTES
     pub stop_strings: Vec<String>,
+    /// Whether the answer is taken apart into text, reasoning and tool calls; `None`: if the prompt is a
+    /// conversation.
+    pub parse: Option<bool>,
     /// Whether to go on past the model's end-of-sequence tokens.
     pub ignore_eos: bool,
     /// Higher first.
@@ -146,6 +152,7 @@ impl RequestOptions {
             grammar: None,
             stop_tokens: Vec::new(),
             stop_strings: Vec::new(),
+            parse: None,
             ignore_eos: false,
             priority: 0,
             timeout: None,

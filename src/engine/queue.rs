@@ -1,6 +1,7 @@
 //! The event queue between the engine's thread and whoever takes events.
 //!
-//! - Pushing never waits: a slow reader's deltas are joined, one pending delta a request.
+//! - Pushing never waits: a slow reader's deltas are joined, one pending delta a request (or one for each
+//!   change between text, reasoning and tool calls).
 //! - Events of one request come in order; requests with something to say take turns.
 //! - It is bounded by the requests whose terminal event was not taken, and these count against the
 //!   engine's limit.
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::event::{Delta, Event, EventKind, RequestId};
+use super::event::{Delta, DeltaKind, Event, EventKind, RequestId};
 
 /// What [`EventQueue::wait`] found.
 #[derive(Debug, PartialEq)]
@@ -43,7 +44,8 @@ struct State {
 struct Pending {
     index: u32,
     tag: usize,
-    delta: Option<Delta>,
+    /// Oldest first; no two neighbours could be one.
+    deltas: VecDeque<Delta>,
     terminal: Option<EventKind>,
 }
 
@@ -56,14 +58,14 @@ impl State {
         });
         debug_assert!(pending.terminal.is_none(), "an event after the terminal one");
         match kind {
-            EventKind::Delta(new) => match &mut pending.delta {
-                Some(delta) => {
-                    delta.text.push_str(&new.text);
-                    delta.tokens.extend(new.tokens);
-                    delta.logprobs.extend(new.logprobs);
-                    delta.prompt_logprobs.extend(new.prompt_logprobs);
+            EventKind::Delta(new) => match pending.deltas.back_mut() {
+                Some(last) if last.kind == new.kind && !matches!(new.kind, DeltaKind::ToolCall(_)) => {
+                    last.text.push_str(&new.text);
+                    last.tokens.extend(new.tokens);
+                    last.logprobs.extend(new.logprobs);
+                    last.prompt_logprobs.extend(new.prompt_logprobs);
                 }
-                none => *none = Some(new),
+                _ => pending.deltas.push_back(new),
             },
             terminal => pending.terminal = Some(terminal),
         }
@@ -73,11 +75,11 @@ impl State {
         let request = self.order.pop_front()?;
         let pending = self.pending.get_mut(&request)?;
         let (index, tag) = (pending.index, pending.tag);
-        let kind = match pending.delta.take() {
+        let kind = match pending.deltas.pop_front() {
             Some(delta) => EventKind::Delta(delta),
             None => pending.terminal.take()?,
         };
-        if pending.terminal.is_some() {
+        if pending.terminal.is_some() || !pending.deltas.is_empty() {
             self.order.push_front(request);
         } else {
             self.pending.remove(&request);
@@ -147,7 +149,7 @@ mod tests {
     fn piece(text: &str, tokens: &[u32]) -> Delta {
         let logprob = |&token| TokenLogprobs { logprob: token as f32, top: Vec::new() };
         let logprobs = tokens.iter().map(logprob).collect();
-        Delta { text: text.into(), tokens: tokens.to_vec(), logprobs, prompt_logprobs: Vec::new() }
+        Delta { text: text.into(), tokens: tokens.to_vec(), logprobs, ..Delta::default() }
     }
 
     fn delta(request: u64, text: &str, token: u32) -> Event {
@@ -174,6 +176,30 @@ mod tests {
         assert_eq!(take(&queue), finished(1));
         assert_eq!(take(&queue), delta(2, "x", 9));
         assert_eq!(queue.wait(Some(Duration::ZERO)), Taken::TimedOut);
+        assert!(queue.lock().pending.is_empty());
+    }
+
+    #[test]
+    fn deltas_of_different_kinds_keep_their_order_and_calls_stay_apart() {
+        let of = |kind: DeltaKind, token: u32| {
+            let delta = Delta { kind, ..piece("x", &[token]) };
+            Event { request: 1, index: 2, tag: 7, kind: EventKind::Delta(delta) }
+        };
+        let call = || DeltaKind::ToolCall("f".into());
+        let queue = EventQueue::default();
+        queue.push([of(DeltaKind::Reasoning, 1), of(DeltaKind::Reasoning, 2), of(DeltaKind::Text, 3)]);
+        queue.push([of(call(), 4), of(call(), 5), finished(1)]);
+        let mut seen = Vec::new();
+        while let EventKind::Delta(delta) = take(&queue).kind {
+            seen.push((delta.kind, delta.tokens));
+        }
+        let expected = [
+            (DeltaKind::Reasoning, vec![1, 2]),
+            (DeltaKind::Text, vec![3]),
+            (call(), vec![4]),
+            (call(), vec![5]),
+        ];
+        assert_eq!(seen, expected);
         assert!(queue.lock().pending.is_empty());
     }
 

@@ -14,7 +14,7 @@ use super::statistics::Statistics;
 use crate::error::{Error, Result, Status};
 use crate::grammar::{Grammar, GrammarState, Grammars};
 use crate::model::ModelInfo;
-use crate::text::{StopStrings, Tokenizer};
+use crate::text::{AnswerFormat, ChatTemplate, StopStrings, Tokenizer};
 
 /// A message to the engine's thread.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(super) struct Submission {
     pub options: RequestOptions,
     /// Its stop strings, ready to be looked for.
     pub stops: Option<StopStrings>,
+    /// How its answer is to be taken apart, if it is.
+    pub format: Option<AnswerFormat>,
     /// Where its grammar begins.
     pub grammar: Option<GrammarState>,
     pub submitted: std::time::Instant,
@@ -55,6 +57,8 @@ pub(super) struct Shared {
     pub registry: Registry,
     pub info: ModelInfo,
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// What puts conversations into text: none if the model has none, or what is wrong with it.
+    pub chat_template: Result<Option<ChatTemplate>>,
     /// Tokens that end an answer.
     pub eos_tokens: Vec<u32>,
     /// Made when the first request asks for a grammar.

@@ -361,6 +361,7 @@ impl Worker {
     fn settle(&mut self, sampled: Vec<Sampled>) -> Result<()> {
         let now = Instant::now();
         let mut deltas = Vec::with_capacity(sampled.len());
+        let mut pieces = Vec::new();
         for sampled in sampled {
             let id = sampled.id;
             // The look-ahead of a sequence that has ended meanwhile is dropped here.
@@ -369,14 +370,14 @@ impl Worker {
                 continue;
             }
             self.counts.generated_tokens += 1;
-            let (delta, end) = match active.accept(sampled, &self.shared.eos_tokens, now) {
-                Ok(accepted) => accepted,
+            let end = match active.accept(sampled, &self.shared.eos_tokens, now, &mut pieces) {
+                Ok(end) => end,
                 Err(error) => {
                     self.give_up(id, error)?;
                     continue;
                 }
             };
-            deltas.extend(delta.map(|d| active.delta(d)));
+            deltas.extend(pieces.drain(..).map(|piece| active.delta(piece)));
             if let Some(reason) = end {
                 self.ended.push(active.finished(reason, now));
                 self.counts.finished += 1;

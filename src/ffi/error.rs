@@ -53,9 +53,13 @@ pub const QUIRE_DEADLINE_EXCEEDED: quire_status = 19;
 pub const QUIRE_INTERNAL: quire_status = 20;
 /// A saved cache is damaged, or was saved for another model, page format or version; the message says which.
 pub const QUIRE_CACHE_INVALID: quire_status = 21;
+/// The call needs a chat template and the model has none.
+pub const QUIRE_TEMPLATE_MISSING: quire_status = 22;
+/// The model's chat template is malformed, refuses the conversation, or does too much work.
+pub const QUIRE_TEMPLATE_ERROR: quire_status = 23;
 /// A grammar is malformed, allows no text, or is too complex; the message says what is wrong and where. As the
 /// status of a failed request: the grammar became too complex on the way.
-pub const QUIRE_GRAMMAR_INVALID: quire_status = 22;
+pub const QUIRE_GRAMMAR_INVALID: quire_status = 24;
 
 /// An error: a status and a message. Owned by whoever received it, freed with `quire_error_free`.
 pub struct quire_error {
@@ -148,6 +152,8 @@ mod tests {
             (QUIRE_DEADLINE_EXCEEDED, Status::DeadlineExceeded),
             (QUIRE_INTERNAL, Status::Internal),
             (QUIRE_CACHE_INVALID, Status::CacheInvalid),
+            (QUIRE_TEMPLATE_MISSING, Status::TemplateMissing),
+            (QUIRE_TEMPLATE_ERROR, Status::TemplateError),
             (QUIRE_GRAMMAR_INVALID, Status::GrammarInvalid),
         ];
         assert_eq!(constants.map(|(_, status)| status), Status::ALL);

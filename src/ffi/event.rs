@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char, c_void};
 use super::engine::quire_engine;
 use super::error::{quire_error, quire_status};
 use super::guard;
-use crate::engine::{Event, EventKind, FinishReason, Usage};
+use crate::engine::{DeltaKind, Event, EventKind, FinishReason, Usage};
 use crate::sampling::TokenLogprobs;
 
 /// What an event says.
@@ -19,6 +19,12 @@ pub const QUIRE_EVENT_FINISHED: quire_event_kind = 2;
 pub const QUIRE_EVENT_CANCELLED: quire_event_kind = 3;
 /// Terminal: the request failed; `status` and `message` say how.
 pub const QUIRE_EVENT_FAILED: quire_event_kind = 4;
+/// New reasoning of an answer that is taken apart (`quire_parse`), in `text`: what the model thinks before it
+/// answers. Comes joined like other deltas.
+pub const QUIRE_EVENT_REASONING: quire_event_kind = 5;
+/// A complete tool call of an answer that is taken apart: `tool_name` is the tool, `text` its arguments, a
+/// JSON object. The call's turn ends with the answer; run the tool, and put call and result into `messages`.
+pub const QUIRE_EVENT_TOOL_CALL: quire_event_kind = 6;
 
 /// Why an answer ended.
 pub type quire_finish_reason = i32;
@@ -96,6 +102,11 @@ pub struct quire_event {
     /// The index of the stop string that ended the answer, where `finish_reason` is
     /// `QUIRE_FINISH_STOP_STRING`; else 0.
     pub stop_string: u32,
+    /// The tool that is called, `tool_name_len` bytes and a NUL after them; never NULL, empty unless `kind` is
+    /// `QUIRE_EVENT_TOOL_CALL`.
+    pub tool_name: *const c_char,
+    /// Length of `tool_name` in bytes.
+    pub tool_name_len: usize,
     /// Which of the answers to its prompt this is, from 0 on; see `n` of `quire_request_options`.
     pub answer_index: u32,
     /// The log-probabilities of a delta's tokens, `token_count` of them, if the request asked for them; else
@@ -124,6 +135,7 @@ pub(super) struct OwnedEvent {
     text: String,
     tokens: Vec<u32>,
     message: CString,
+    tool_name: String,
     logprobs: Logprobs,
     prompt_logprobs: Logprobs,
 }
@@ -158,8 +170,9 @@ impl OwnedEvent {
     pub(super) fn new(event: Event) -> Box<Self> {
         let Event { request, index, tag, kind } = event;
         let (mut text, mut tokens, mut message) = (String::new(), Vec::new(), CString::default());
-        let (mut usage, mut logprobs, mut prompt_logprobs) =
-            (Usage::default(), Logprobs::default(), Logprobs::default());
+        let mut tool_name = String::new();
+        let mut usage = Usage::default();
+        let (mut logprobs, mut prompt_logprobs) = (Logprobs::default(), Logprobs::default());
         let (mut stop_token, mut stop_string, mut status) = (0, 0, 0);
         let mut finish_reason = QUIRE_FINISH_NONE;
         let kind = match kind {
@@ -167,7 +180,14 @@ impl OwnedEvent {
                 (text, tokens) = (delta.text, delta.tokens);
                 logprobs = Logprobs::new(delta.logprobs);
                 prompt_logprobs = Logprobs::new(delta.prompt_logprobs);
-                QUIRE_EVENT_DELTA
+                match delta.kind {
+                    DeltaKind::Text => QUIRE_EVENT_DELTA,
+                    DeltaKind::Reasoning => QUIRE_EVENT_REASONING,
+                    DeltaKind::ToolCall(name) => {
+                        tool_name = name;
+                        QUIRE_EVENT_TOOL_CALL
+                    }
+                }
             }
             EventKind::Finished(reason, u) => {
                 usage = u;
@@ -202,7 +222,9 @@ impl OwnedEvent {
             }
         };
         let text_len = text.len();
+        let tool_name_len = tool_name.len();
         text.push('\0');
+        tool_name.push('\0');
         let mut owned = Box::new(OwnedEvent {
             event: quire_event {
                 struct_size: size_of::<quire_event>(),
@@ -224,6 +246,8 @@ impl OwnedEvent {
                 first_token_ns: usage.first_token.map_or(0, nanos),
                 total_ns: nanos(usage.total),
                 stop_string,
+                tool_name: std::ptr::null(),
+                tool_name_len,
                 answer_index: index,
                 logprobs: std::ptr::null(),
                 top_logprobs: std::ptr::null(),
@@ -236,12 +260,14 @@ impl OwnedEvent {
             text,
             tokens,
             message,
+            tool_name,
             logprobs,
             prompt_logprobs,
         });
         owned.event.text = owned.text.as_ptr().cast();
         owned.event.tokens = owned.tokens.as_ptr();
         owned.event.message = owned.message.as_ptr();
+        owned.event.tool_name = owned.tool_name.as_ptr().cast();
         owned.event.logprobs = pointer(&owned.logprobs.chosen);
         owned.event.top_logprobs = pointer(&owned.logprobs.top);
         owned.event.prompt_logprobs = pointer(&owned.prompt_logprobs.chosen);

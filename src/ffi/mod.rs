@@ -9,6 +9,8 @@
 #![allow(non_camel_case_types)]
 
 mod cache;
+mod chat;
+mod detokenizer;
 mod engine;
 mod error;
 mod event;
@@ -21,6 +23,8 @@ mod text;
 mod version;
 
 pub use cache::*;
+pub use chat::*;
+pub use detokenizer::*;
 pub use engine::*;
 pub use error::*;
 pub use event::*;

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 
+use super::chat::{quire_chat, read_chat};
 use super::engine::quire_engine;
 use super::error::{quire_error, quire_status};
 use super::guard;
@@ -46,8 +47,20 @@ pub struct quire_string {
     pub len: usize,
 }
 
-/// One request. Fill with `quire_request_options_init`, then set a prompt (text or tokens, not both) and
-/// what else you like. Everything is copied during `quire_engine_submit`.
+/// Whether an answer is taken apart. The model's chat template tells how it marks reasoning (`<think>`) and
+/// tool calls: JSON or functions in `<tool_call>` (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
+/// there are tools). In other formats all is text.
+pub type quire_parse = i32;
+
+/// If the prompt is a `chat`.
+pub const QUIRE_PARSE_DEFAULT: quire_parse = 0;
+/// Also if it is `prompt`, whose text may end inside `<think>`.
+pub const QUIRE_PARSE_ON: quire_parse = 1;
+/// No: the whole answer comes as text, as the model wrote it.
+pub const QUIRE_PARSE_OFF: quire_parse = 2;
+
+/// One request. Fill with `quire_request_options_init`, then set a prompt (one of `prompt`, `prompt_tokens`
+/// and `chat`) and what else you like. Everything is copied during `quire_engine_submit`.
 #[repr(C)]
 pub struct quire_request_options {
     /// Size of this struct in bytes; set by `quire_request_options_init`.
@@ -99,6 +112,11 @@ pub struct quire_request_options {
     pub stop_strings: *const quire_string,
     /// Number of stop strings.
     pub stop_string_count: usize,
+    /// The prompt as a conversation, put into text by the model's chat template (`quire_engine_render_chat`)
+    /// on the thread that submits. Needs a model with a tokenizer and a template.
+    pub chat: *const quire_chat,
+    /// Whether the answer is taken apart into text, reasoning and tool calls: one of `QUIRE_PARSE_*`.
+    pub parse: quire_parse,
     /// How many answers to give, 1 to 128; more than 1 needs a temperature. Each is a request of its own, with
     /// its own events and id: the first id comes from `quire_engine_submit`, the others follow it. They compute
     /// their common prompt once and share its pages. The first answer is what it would be alone. Default 1.
@@ -187,6 +205,8 @@ pub unsafe extern "C" fn quire_request_options_init(
                     tag: std::ptr::null_mut(),
                     stop_strings: std::ptr::null(),
                     stop_string_count: 0,
+                    chat: std::ptr::null(),
+                    parse: QUIRE_PARSE_DEFAULT,
                     n: 1,
                     min_tokens: 0,
                     typical_p: sampling.typical_p,
@@ -218,16 +238,7 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
     // SAFETY: passed on from the caller, field by field.
     unsafe {
         let options = guard::versioned(options, "options")?;
-        let prompt = match (options.prompt.is_null(), options.prompt_tokens.is_null()) {
-            (false, true) => {
-                Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned())
-            }
-            (true, false) => Prompt::Tokens(
-                guard::slice(options.prompt_tokens, options.prompt_token_count, "prompt_tokens")?.to_vec(),
-            ),
-            (true, true) => return Err(Error::argument("prompt and prompt_tokens are both NULL")),
-            (false, false) => return Err(Error::argument("prompt and prompt_tokens are both set; set one")),
-        };
+        let prompt = read_prompt(&options)?;
         Ok(RequestOptions {
             prompt,
             max_tokens: options.max_tokens,
@@ -242,6 +253,12 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
             grammar: read_grammar(&options)?,
             stop_tokens: guard::slice(options.stop_tokens, options.stop_token_count, "stop_tokens")?.to_vec(),
             stop_strings: read_strings(options.stop_strings, options.stop_string_count, "stop_strings")?,
+            parse: match options.parse {
+                QUIRE_PARSE_DEFAULT => None,
+                QUIRE_PARSE_ON => Some(true),
+                QUIRE_PARSE_OFF => Some(false),
+                other => return Err(Error::argument(format!("parse is {other}, want 0 to 2"))),
+            },
             ignore_eos: guard::flag(options.ignore_eos, "ignore_eos")?,
             priority: options.priority,
             timeout: match options.timeout_ms {
@@ -252,6 +269,28 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
                 .to_vec(),
             tag: options.tag as usize,
         })
+    }
+}
+
+/// The one prompt that is set.
+///
+/// # Safety
+/// As for `quire_engine_submit`.
+unsafe fn read_prompt(options: &quire_request_options) -> Result<Prompt, Error> {
+    let set = [!options.prompt.is_null(), !options.prompt_tokens.is_null(), !options.chat.is_null()];
+    // SAFETY: passed on, field by field.
+    unsafe {
+        match set {
+            [true, false, false] => {
+                Ok(Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned()))
+            }
+            [false, true, false] => Ok(Prompt::Tokens(
+                guard::slice(options.prompt_tokens, options.prompt_token_count, "prompt_tokens")?.to_vec(),
+            )),
+            [false, false, true] => Ok(Prompt::Chat(Box::new(read_chat(options.chat)?))),
+            [false, false, false] => Err(Error::argument("prompt, prompt_tokens and chat are all NULL")),
+            _ => Err(Error::argument("more than one of prompt, prompt_tokens and chat is set; set one")),
+        }
     }
 }
 
@@ -333,8 +372,8 @@ unsafe fn read_grammar(options: &quire_request_options) -> Result<Option<Grammar
 ///
 /// Any thread, callbacks too. Tokenizes the prompt and compiles the grammar on the calling thread. Fails with
 /// `QUIRE_INVALID_ARGUMENT`, `QUIRE_INVALID_STRUCT_SIZE`, `QUIRE_INVALID_UTF8`, `QUIRE_TOKENIZER_MISSING`,
-/// `QUIRE_PROMPT_TOO_LONG`, `QUIRE_GRAMMAR_INVALID`, `QUIRE_QUEUE_FULL` or `QUIRE_SHUT_DOWN`; then no event
-/// will come.
+/// `QUIRE_TEMPLATE_MISSING`, `QUIRE_TEMPLATE_ERROR`, `QUIRE_PROMPT_TOO_LONG`, `QUIRE_GRAMMAR_INVALID`,
+/// `QUIRE_QUEUE_FULL` or `QUIRE_SHUT_DOWN`; then no event will come.
 ///
 /// # Safety
 /// `engine` is a live engine; `options` was filled by its `_init` and its pointers are valid for the

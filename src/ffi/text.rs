@@ -90,7 +90,12 @@ pub unsafe extern "C" fn quire_engine_detokenize(
 ///
 /// # Safety
 /// `to` is NULL or valid for writing `capacity` elements.
-unsafe fn copy_out<T: Copy>(from: &[T], to: *mut T, capacity: usize, name: &str) -> crate::error::Result<()> {
+pub(super) unsafe fn copy_out<T: Copy>(
+    from: &[T],
+    to: *mut T,
+    capacity: usize,
+    name: &str,
+) -> crate::error::Result<()> {
     let count = from.len().min(capacity);
     if capacity > 0 {
         guard::writable(to, name)?;

@@ -124,12 +124,8 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn budget(cache_bytes: Option<u64>, available: u64) -> Result<PageLayout> {
-        let config = ModelConfig::from_json(
-            r#"{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-                "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 10, "rms_norm_eps": 1e-5}"#,
-        )?;
-        let budget = Budget {
+    fn of(cache_bytes: Option<u64>, available: u64) -> Budget {
+        Budget {
             block_size: 16,
             max_context: 100,
             element_bytes: 4,
@@ -137,8 +133,15 @@ mod tests {
             available,
             share: 4,
             max_sequences: 3,
-        };
-        budget.layout(&config)
+        }
+    }
+
+    fn budget(cache_bytes: Option<u64>, available: u64) -> Result<PageLayout> {
+        let config = ModelConfig::from_json(
+            r#"{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+                "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 10, "rms_norm_eps": 1e-5}"#,
+        )?;
+        of(cache_bytes, available).layout(&config)
     }
 
     /// 2 layers of 2 + 2 heads of 16 elements of 4 bytes, 16 tokens.
@@ -153,16 +156,7 @@ mod tests {
                 "mlp_bias": false, "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16,
                 "n_groups": 2, "conv_kernel": 4, "mamba_proj_bias": false, "use_conv_bias": true}"#,
         )?;
-        let budget = Budget {
-            block_size: 16,
-            max_context: 100,
-            element_bytes: 4,
-            cache_bytes,
-            available,
-            share: 4,
-            max_sequences: 3,
-        };
-        budget.sizes(&config)
+        of(cache_bytes, available).sizes(&config)
     }
 
     /// 2 layers: 8 heads of 16 by 16, and 3 tokens of 8 * 16 + 2 * 2 * 16 channels, 4 bytes each.

@@ -222,7 +222,7 @@ mod forward {
         weights: &mut Weights,
         at: &dyn Fn(&str) -> String,
     ) -> Result<ExpertMixer> {
-        let [up, down] = expert_names(&at("").trim_end_matches('.'));
+        let [up, down] = expert_names(at("").trim_end_matches('.'));
         let correction = at("gate.e_score_correction_bias");
         let router = weights.router(&at("gate"), Some(&correction), &own.routing)?;
         let experts = weights.experts(&[up], &down, Activation::Relu2)?;

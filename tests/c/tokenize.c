@@ -68,6 +68,46 @@ static void broken_characters_are_replaced(const quire_engine *engine) {
     CHECK(memcmp(text, "\xef\xbf\xbd", 3) == 0);
 }
 
+/* A streaming detokenizer gives the same text, piece by piece, in whole characters. */
+static void streaming_gives_the_same(const quire_engine *engine) {
+    static const char text[] = "Gr\xc3\xbc\xc3\x9f""e \xe4\xb8\x96";
+    quire_error *error = NULL;
+    quire_detokenizer *detokenizer = NULL;
+    uint32_t tokens[32];
+    char streamed[64];
+    size_t count = 0;
+    size_t length = 0;
+    const char *piece = NULL;
+    size_t piece_len = 0;
+    CHECK_OK(quire_engine_tokenize(engine, text, strlen(text), 0, tokens, 32, &count, &error), error);
+    CHECK_OK(quire_detokenizer_create(engine, 0, &detokenizer, &error), error);
+    for (size_t i = 0; i < count; i++) {
+        CHECK_OK(quire_detokenizer_push(detokenizer, &tokens[i], 1, &piece, &piece_len, &error), error);
+        CHECK_EQUAL(piece[piece_len], '\0');
+        CHECK(piece_len == 0 || (piece[0] & 0xc0) != 0x80);
+        memcpy(streamed + length, piece, piece_len);
+        length += piece_len;
+    }
+    CHECK_EQUAL(length, strlen(text));
+    CHECK(memcmp(streamed, text, length) == 0);
+    CHECK_OK(quire_detokenizer_finish(detokenizer, &piece, &piece_len, &error), error);
+    CHECK_EQUAL(piece_len, 0);
+    /* What stays incomplete is U+FFFD. */
+    CHECK_OK(quire_detokenizer_push(detokenizer, &tokens[2], 1, &piece, &piece_len, &error), error);
+    CHECK_EQUAL(piece_len, 0);
+    CHECK_OK(quire_detokenizer_finish(detokenizer, &piece, &piece_len, &error), error);
+    CHECK_TEXT(piece, "\xef\xbf\xbd");
+    CHECK_FAILS(quire_detokenizer_push(NULL, tokens, 1, &piece, &piece_len, &error), error, QUIRE_INVALID_ARGUMENT,
+                "detokenizer");
+    CHECK_FAILS(quire_detokenizer_push(detokenizer, NULL, 1, &piece, &piece_len, &error), error,
+                QUIRE_INVALID_ARGUMENT, "tokens");
+    CHECK_FAILS(quire_detokenizer_create(NULL, 0, &detokenizer, &error), error, QUIRE_INVALID_ARGUMENT, "engine");
+    CHECK_FAILS(quire_detokenizer_create(engine, 2, &detokenizer, &error), error, QUIRE_INVALID_ARGUMENT,
+                "skip_special");
+    quire_detokenizer_free(detokenizer);
+    quire_detokenizer_free(NULL);
+}
+
 static void special_tokens_can_be_left_out(const quire_engine *engine) {
     quire_error *error = NULL;
     const uint32_t special[] = {END_OF_SEQUENCE};
@@ -123,6 +163,7 @@ int main(void) {
     capacity_is_kept(engine);
     nothing_is_nothing(engine);
     broken_characters_are_replaced(engine);
+    streaming_gives_the_same(engine);
     special_tokens_can_be_left_out(engine);
     release(engine);
     a_model_without_a_tokenizer();

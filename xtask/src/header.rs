@@ -6,16 +6,18 @@ use std::path::Path;
 use crate::{Result, sh};
 
 /// The files of `src/ffi` that hold exported items, in the order in which one reads a header.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("version", "Version"),
     ("error", "Statuses and errors"),
     ("log", "Logging"),
     ("options", "Engine options"),
     ("engine", "Engines"),
+    ("chat", "Conversations"),
     ("request", "Requests"),
     ("event", "Events"),
     ("info", "Statistics and model information"),
     ("text", "Tokens and text"),
+    ("detokenizer", "Streaming detokenizers"),
     ("cache", "The prefix cache on disk"),
 ];
 
@@ -49,7 +51,8 @@ fn generate(root: &Path) -> Result<String> {
         opening,
         "/* Handles: made and freed by the library, never looked into. */\n\
          typedef struct quire_engine quire_engine;\ntypedef struct quire_error quire_error;\n\
-         typedef struct quire_event quire_event;\n"
+         typedef struct quire_event quire_event;\n\
+         typedef struct quire_detokenizer quire_detokenizer;\n"
     );
     for (file, title) in SECTIONS {
         let section = section(root, &ffi.join(format!("{file}.rs")))?;

@@ -15,6 +15,7 @@ mod parity;
 mod readme;
 mod setup;
 mod sh;
+mod text_data;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
@@ -25,6 +26,7 @@ usage: cargo xtask <command>
   build            the release library into build/lib, its header into build/include
   bench            that, and the C benchmark driver at bindings/c/bench
   model            fetch the small real model of demo and tests; prints its path
+  text-data        fetch chat templates and tokenizers of published models, for the tests
   demo             all of the above, then stream an answer
   parity           compare the small models of tests/parity with a live mlx-lm (needs Python)
                      PYTHON=...    a Python that has mlx-lm 0.32.0, rather than one of our own
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["build"] => bench::build_library().map(drop),
         ["bench"] => bench::build(),
         ["model"] => model::fetch().map(|path| println!("{}", path.display())),
+        ["text-data"] => text_data::fetch(),
         ["parity"] => parity::run(),
         ["demo"] => bench::demo(),
         ["test-c"] => ctests::run(),

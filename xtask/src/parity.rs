@@ -31,7 +31,7 @@ fn python() -> Result<PathBuf> {
     if done.is_file() && sh::read(&done)? == sh::read(&requirements)? {
         return Ok(python);
     }
-    sh::step("making a Python environment with mlx-lm (some 500 MB)");
+    sh::step("making a Python environment with mlx-lm (some 350 MB)");
     sh::remove_dir(&environment)?;
     sh::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
         .map_err(|e| format!("{e}\n(Debian and Ubuntu have it in the package python3-venv)"))?;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "chat.h"
 #include "commands.h"
 #include "logprobs.h"
 #include "progress.h"
@@ -11,7 +12,10 @@
 
 typedef struct generate_options {
     const char *prompt;
+    const char *system;
     text_list stops;
+    bool chat;
+    bool no_thinking;
     const char *schema; /* a file, or NULL */
     uint32_t logprobs;
     bool logprobs_given;
@@ -22,6 +26,7 @@ typedef struct generate_options {
 /* The answer so far; with --json it is kept, else printed at once. */
 typedef struct answer {
     bool keep;
+    bool quiet; /* else reasoning is printed, on stderr */
     char *text;
     size_t length;
     logprob_list logprobs;
@@ -31,10 +36,20 @@ static void on_event(void *user, run *which, const quire_event *event) {
     (void)which;
     answer *self = user;
     logprobs_add(&self->logprobs, event);
+    if (event->kind == QUIRE_EVENT_REASONING && !self->quiet) {
+        fwrite(event->text, 1, event->text_len, stderr);
+        return;
+    }
+    if (event->kind == QUIRE_EVENT_TOOL_CALL && !self->keep) {
+        printf("%s%s %s\n", self->length > 0 ? "\n" : "", event->tool_name, event->text);
+        fflush(stdout);
+        return;
+    }
     if (event->kind != QUIRE_EVENT_DELTA || event->text_len == 0) {
         return;
     }
     if (!self->keep) {
+        self->length += event->text_len;
         fwrite(event->text, 1, event->text_len, stdout);
         fflush(stdout);
         return;
@@ -103,7 +118,7 @@ static int print_json(const session *engine, const char *model, const run *which
         json_integer(&writer, NULL, which->tokens[i]);
     }
     json_end_array(&writer);
-    json_text(&writer, "text", text->text == NULL ? "" : text->text, text->length);
+    json_text(&writer, "text", text->text == NULL ? "" : text->text, text->text == NULL ? 0 : text->length);
     json_logprobs(&writer, &text->logprobs);
     json_end_object(&writer);
     return json_finish(&writer) ? code : fail("standard output", "could not be written");
@@ -112,7 +127,7 @@ static int print_json(const session *engine, const char *model, const run *which
 static int generate(session *engine, const generate_options *options, const sampling_options *sampling,
                     const char *model) {
     run which = {0};
-    answer text = {.keep = options->json};
+    answer text = {.keep = options->json, .quiet = options->quiet || options->json};
     char *from_input = NULL;
     char *schema = NULL;
     int code = request_from(sampling, &which.request);
@@ -126,6 +141,15 @@ static int generate(session *engine, const generate_options *options, const samp
         which.request.prompt = options->prompt;
         which.request.prompt_len = strlen(options->prompt);
     }
+    quire_chat chat;
+    char *conversation = NULL;
+    if (options->chat) {
+        conversation = chat_from(&chat, options->system, which.request.prompt, which.request.prompt_len);
+        chat.thinking = options->no_thinking ? QUIRE_THINKING_OFF : QUIRE_THINKING_DEFAULT;
+        which.request.chat = &chat;
+        which.request.prompt = NULL;
+        which.request.prompt_len = 0;
+    }
     quire_string stops[ARG_LIST_MAX];
     which.request.stop_strings = stops;
     which.request.stop_string_count = options->stops.count;
@@ -137,6 +161,7 @@ static int generate(session *engine, const generate_options *options, const samp
     if (options->schema != NULL) {
         schema = read_file(options->schema, &which.request.grammar_len);
         if (schema == NULL) {
+            free(conversation);
             free(from_input);
             return EXIT_FAILED;
         }
@@ -160,6 +185,7 @@ static int generate(session *engine, const generate_options *options, const samp
     free(text.text);
     logprobs_clear(&text.logprobs);
     free(schema);
+    free(conversation);
     free(from_input);
     run_clear(&which);
     return code == EXIT_OK ? finish_output() : code;
@@ -172,6 +198,12 @@ int command_generate(int argc, char **argv) {
     const arg own[] = {
         {.name = "prompt", .kind = ARG_TEXT, .value = &options.prompt, .placeholder = "TEXT",
          .help = "what to go on from; '-' reads it from standard input; required"},
+        {.name = "chat", .kind = ARG_FLAG, .value = &options.chat,
+         .help = "the prompt is a user's message: put it into the model's chat template"},
+        {.name = "system", .kind = ARG_TEXT, .value = &options.system, .placeholder = "TEXT",
+         .help = "the system message before it; goes with --chat"},
+        {.name = "no-thinking", .kind = ARG_FLAG, .value = &options.no_thinking,
+         .help = "switch the model's thinking off, if its template can; goes with --chat"},
         {.name = "stop", .kind = ARG_TEXTS, .value = &options.stops, .placeholder = "TEXT",
          .help = "end the answer before this text; may be given up to 16 times"},
         {.name = "schema", .kind = ARG_TEXT, .value = &options.schema, .placeholder = "FILE",
@@ -192,8 +224,9 @@ int command_generate(int argc, char **argv) {
         .usage = "bench generate --model MODEL --prompt TEXT [options]",
         .description =
             "Streams the answer to standard output as it comes; then prints token counts, TTFT, TPOT, speed\n"
-            "and memory on standard error. The prompt is taken as it is, special tokens written out in it\n"
-            "included; no chat template is applied. Ctrl-C ends the answer early.",
+            "and memory on standard error. Without --chat the prompt is taken as it is, special tokens\n"
+            "written out in it included. With it, reasoning goes to standard error, and a tool call is a line\n"
+            "with the tool's name and its arguments. Ctrl-C ends the answer early.",
         .help_hint = "bench generate --help",
         .groups = groups,
         .group_count = LENGTH_OF(groups),
@@ -204,6 +237,10 @@ int command_generate(int argc, char **argv) {
     }
     if (options.prompt == NULL) {
         return usage_error(line.help_hint, "--prompt is missing");
+    }
+    if (!options.chat && (options.system != NULL || options.no_thinking)) {
+        return usage_error(line.help_hint, "%s goes with --chat only",
+                           options.system != NULL ? "--system" : "--no-thinking");
     }
     if (options.quiet || options.json) {
         progress_silence();

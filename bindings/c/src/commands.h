@@ -8,6 +8,7 @@ int command_batch(int argc, char **argv);
 int command_prefix(int argc, char **argv);
 int command_paged(int argc, char **argv);
 int command_memory(int argc, char **argv);
+int command_detok(int argc, char **argv);
 int command_latency(int argc, char **argv);
 
 #endif

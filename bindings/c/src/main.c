@@ -16,6 +16,7 @@ static const command commands[] = {
     {"prefix", command_prefix, "which requests find their prefix in the cache, and what that saves"},
     {"paged", command_paged, "20 requests with one system prompt, without and with sharing its pages"},
     {"memory", command_memory, "how much sharing saves in three workloads; needs no model"},
+    {"detok", command_detok, "tokens to text as they come, against decoding all anew; needs no generation"},
     {"latency", command_latency, "what streams feel when a long prompt arrives"},
 };
 

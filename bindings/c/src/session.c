@@ -164,7 +164,8 @@ int session_step(session *self, run_observer observe, void *user) {
     uint64_t now = clock_ns();
     run *which = event->tag;
     int code = EXIT_OK;
-    if (event->kind == QUIRE_EVENT_DELTA) {
+    if (event->kind == QUIRE_EVENT_DELTA || event->kind == QUIRE_EVENT_REASONING ||
+        event->kind == QUIRE_EVENT_TOOL_CALL) {
         book_delta(which, event, now);
     } else {
         code = book_end(which, event, now);

@@ -49,11 +49,7 @@ impl Attention {
         let qkv = self.qkv.forward(x)?;
         let mixed = match &batch.plan {
             Plan::Arrays { angles, slots, groups } => {
-                let qkv = match &self.norms {
-                    Some(norms) => norms.forward(&qkv)?,
-                    None => qkv,
-                };
-                let (queries, kv) = rope.rotate(&qkv, angles, x.dtype())?;
+                let (queries, kv) = rope.rotate(&qkv, self.norms.as_ref(), angles, x.dtype())?;
                 pages.write(self.layer, &kv, slots)?;
                 self.attend_all(&queries, groups, batch.rows as i32, pages)?
             }

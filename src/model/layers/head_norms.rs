@@ -3,19 +3,16 @@
 use mlx_rs::ops;
 
 use super::Kernels;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mlx::Array;
 use crate::model::ModelConfig;
 
 /// RMS norm of each query and each key head before it is rotated, one weight for all query heads and one for all
 /// key heads (Henry et al. 2020, arXiv:2010.04245, as Qwen3 has it).
 pub struct HeadNorms {
-    /// `[heads + kv_heads, head_dim]`: a row for each head.
+    /// `[heads + kv_heads, 1, head_dim]`: a row for each head.
     weight: Array,
     eps: f32,
-    heads: i32,
-    kv_heads: i32,
-    dim: i32,
     /// The same for our own kernels.
     #[cfg(quire_host_op)]
     host: Option<crate::kernels::host::HostHeadNorms>,
@@ -29,6 +26,7 @@ impl HeadNorms {
             &[ops::broadcast_to(queries, &[heads, dim])?, ops::broadcast_to(keys, &[kv_heads, dim])?],
             0,
         )?;
+        let weight = weight.expand_dims(1)?;
         weight.eval()?;
         #[cfg(quire_host_op)]
         let host = match kernels {
@@ -44,22 +42,16 @@ impl HeadNorms {
         Ok(HeadNorms {
             weight,
             eps: config.rms_norm_eps,
-            heads,
-            kv_heads,
-            dim,
             #[cfg(quire_host_op)]
             host,
         })
     }
 
-    /// Queries, keys and values `[rows, (heads + 2 kv_heads) * dim]` to `[rows, heads + 2 kv_heads, dim]`; values
-    /// stay as they are.
-    pub fn forward(&self, qkv: &Array) -> Result<Array> {
-        let x = qkv.reshape(&[-1, self.heads + 2 * self.kv_heads, self.dim])?;
-        let (normed, values) = super::pair(x.split_at_indices(&[self.heads + self.kv_heads], 1)?)?;
+    /// Query heads, then key heads: `[rows, heads + kv_heads, 1, head_dim]` to the same.
+    pub(super) fn forward(&self, heads: &Array) -> Result<Array> {
         // All heads in one operation; the weights, which differ, in another.
-        let normed = ops::multiply(mlx_rs::fast::rms_norm(normed, None, self.eps)?, &self.weight)?;
-        ops::concatenate(&[normed, values], 1).map_err(Error::from)
+        let normed = mlx_rs::fast::rms_norm(heads, None, self.eps)?;
+        Ok(ops::multiply(normed, &self.weight)?)
     }
 
     /// For our own attention kernel.

@@ -2,7 +2,7 @@
 
 use mlx_rs::ops;
 
-use super::Kernels;
+use super::{HeadNorms, Kernels};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
 use crate::model::{ModelConfig, RopeConfig};
@@ -118,26 +118,33 @@ impl Rope {
         Angles::Factors { own: Array::from_slice(&own, &shape), other: Array::from_slice(&other, &shape) }
     }
 
-    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, in two or three dimensions;
-    /// values stay. With factors, or where nothing turns on a CPU, the queries also get the attention's scale;
-    /// else they do not.
+    /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, normalized first if there are
+    /// `norms`; values stay. With factors, or where nothing turns on a CPU, the queries also get the attention's
+    /// scale; else they do not.
     ///
     /// Returns queries `[rows, queries, dim]` and keys with values `[rows, 2 keys, dim]`.
-    pub fn rotate(&self, qkv: &Array, angles: &Angles, dtype: Dtype) -> Result<(Array, Array)> {
+    pub fn rotate(
+        &self,
+        qkv: &Array,
+        norms: Option<&HeadNorms>,
+        angles: &Angles,
+        dtype: Dtype,
+    ) -> Result<(Array, Array)> {
         let Heads { queries, keys, dim } = self.shape;
         let (heads, dim, queries, keys) =
             ((queries + 2 * keys) as i32, dim as i32, queries as i32, keys as i32);
+        let x = qkv.reshape(&[-1, heads, 1, dim])?;
         match angles {
             Angles::Factors { own, other } => {
-                let x = qkv.reshape(&[-1, heads, 2, dim / 2])?;
+                let x = self.normalize(x, norms)?.reshape(&[-1, heads, 2, dim / 2])?;
                 let swapped = x.flip(mlx_rs::Axes::Axis(2))?;
                 let turned = ops::add(ops::multiply(&x, own)?, ops::multiply(swapped, other)?)?;
                 let parts = turned.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
                 super::pair(parts)
             }
             Angles::Absent => {
-                let parts = qkv.reshape(&[-1, heads, dim])?.split_at_indices(&[queries], 1)?;
-                let (q, kv) = super::pair(parts)?;
+                let x = self.normalize(x, norms)?.reshape(&[-1, heads, dim])?;
+                let (q, kv) = super::pair(x.split_at_indices(&[queries], 1)?)?;
                 if self.fused {
                     return Ok((q, kv));
                 }
@@ -145,8 +152,10 @@ impl Rope {
                 Ok((ops::multiply(q, scale)?, kv))
             }
             Angles::Positions(positions) => {
-                let x = qkv.reshape(&[-1, heads, 1, dim])?;
-                let (rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
+                let (mut rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
+                if let Some(norms) = norms {
+                    rotated = norms.forward(&rotated)?;
+                }
                 let mut rotated =
                     mlx_rs::fast::rope_dynamic(rotated, dim, false, None, 1.0, positions, &self.periods)?;
                 if self.magnitude != 1.0 {
@@ -158,5 +167,13 @@ impl Rope {
                 Ok((q.reshape(&[-1, queries, dim])?, kv.reshape(&[-1, 2 * keys, dim])?))
             }
         }
+    }
+
+    /// Normalizes the queries and keys of `x` `[rows, queries + 2 keys, 1, dim]`, if there are `norms`.
+    fn normalize(&self, x: Array, norms: Option<&HeadNorms>) -> Result<Array> {
+        let Some(norms) = norms else { return Ok(x) };
+        let turned = (self.shape.queries + self.shape.keys) as i32;
+        let (heads, values) = super::pair(x.split_at_indices(&[turned], 1)?)?;
+        Ok(ops::concatenate(&[norms.forward(&heads)?, values], 1)?)
     }
 }

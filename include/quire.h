@@ -905,6 +905,17 @@ quire_status quire_engine_detokenize(const quire_engine *engine,
                                      size_t *text_len,
                                      quire_error **error);
 
+// As quire_engine_detokenize, by the decoder of the tokenizers library that Quire's own stands in for. The text is
+// the same and comes many times slower; this is there to check and to measure the other one.
+quire_status quire_engine_detokenize_reference(const quire_engine *engine,
+                                               const uint32_t *tokens,
+                                               size_t token_count,
+                                               int32_t skip_special,
+                                               char *text,
+                                               size_t capacity,
+                                               size_t *text_len,
+                                               quire_error **error);
+
 
 /* Streaming detokenizers ---------------------------------------------------------------------------- */
 

@@ -436,8 +436,8 @@ typedef struct quire_string {
 } quire_string;
 
 // Whether an answer is taken apart. The model's chat template tells how it marks reasoning (<think>) and
-// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
-// there are tools). In other formats all is text.
+// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), [TOOL_CALLS] (Mistral), or JSON by
+// itself (Llama, only where there are tools). In other formats all is text.
 typedef int32_t quire_parse;
 
 // What is added to a token's logit.

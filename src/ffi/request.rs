@@ -48,8 +48,8 @@ pub struct quire_string {
 }
 
 /// Whether an answer is taken apart. The model's chat template tells how it marks reasoning (`<think>`) and
-/// tool calls: JSON or functions in `<tool_call>` (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
-/// there are tools). In other formats all is text.
+/// tool calls: JSON or functions in `<tool_call>` (Qwen, Hermes, Nemotron), `[TOOL_CALLS]` (Mistral), or JSON by
+/// itself (Llama, only where there are tools). In other formats all is text.
 pub type quire_parse = i32;
 
 /// If the prompt is a `chat`.

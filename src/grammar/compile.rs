@@ -102,14 +102,17 @@ fn compile_apart(shared: &Arc<Shared>, grammar: Grammar) -> Result<Compiled> {
         // Who asked may have given up.
         let _ = sender.send(result);
     });
-    if let Err(error) = spawned {
+    let thread = spawned.map_err(|error| {
         shared.compiling.fetch_sub(1, Ordering::Relaxed);
-        return Err(Error::internal(format!("cannot start a thread to compile a grammar: {error}")));
-    }
-    receiver.recv_timeout(COMPILE_TIME).unwrap_or_else(|_| {
+        Error::internal(format!("cannot start a thread to compile a grammar: {error}"))
+    })?;
+    let Ok(compiled) = receiver.recv_timeout(COMPILE_TIME) else {
         let seconds = COMPILE_TIME.as_secs();
-        Err(invalid(format!("the grammar takes more than {seconds} seconds to compile")))
-    })
+        return Err(invalid(format!("the grammar takes more than {seconds} seconds to compile")));
+    };
+    // It has nothing left to do, and catches panics.
+    let _ = thread.join();
+    compiled
 }
 
 impl Shared {

@@ -159,6 +159,36 @@ fn llamas_calls_are_the_answer() {
     check(&format, answer, &[text(answer)]);
 }
 
+#[test]
+fn mistrals_calls_stand_behind_a_mark() {
+    let format = AnswerFormat::detect("[TOOL_CALLS]", "", None);
+    assert_eq!(format.tools(), ToolFormat::Mistral);
+    let array =
+        "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"x\": \"]\"}, \"id\": \"a\"}, {\"name\": \"g\"}]";
+    let expected = [call("f", "{\"x\": \"]\"}"), call("g", "{}")];
+    check(&format, array, &expected);
+    check(
+        &format,
+        &format!("So:\n{array}\nDone"),
+        &[text("So:"), expected[0].clone(), expected[1].clone(), text("Done")],
+    );
+    let named = "[TOOL_CALLS]f[CALL_ID]a[ARGS]{\"x\": \"]\"}[TOOL_CALLS]g[ARGS]{}";
+    check(&format, named, &expected);
+    let long = format!("[TOOL_CALLS]{}[ARGS]{{}}", "n".repeat(257));
+    for other in [
+        "[TOOL_CALLS][]",
+        "[TOOL_CALLS]f[ARGS]1",
+        "[TOOL_CALLS]f[ARGS]{]}",
+        "[TOOL_CALLS] f\nx [ARGS]{}",
+        "[TOOL_CALLS][{\"name\": \"f\", \"arg",
+        "[TOOL_CALLS]f[ARGS]{\"cut\"",
+        "[TOOL_CA",
+        long.as_str(),
+    ] {
+        check(&format, other, &[text(other)]);
+    }
+}
+
 proptest! {
     /// However text is split, the same comes of it, and of text without calls nothing is lost.
     #[test]
@@ -199,6 +229,8 @@ fn calls_as_the_published_templates_write_them() {
         ("NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", chatml, ToolFormat::Tagged),
         ("meta-llama-Llama-3.1-8B-Instruct", llama, ToolFormat::Llama),
         ("meta-llama-Llama-3.2-3B-Instruct", llama, ToolFormat::Llama),
+        ("mistralai-Mistral-Nemo-Instruct-2407", ("[/INST]", "</s>"), ToolFormat::Mistral),
+        ("Mistral-Small-3.2-24B-Instruct-2506", ("[/INST]", "</s>"), ToolFormat::Mistral),
     ] {
         // Set-up fetches the templates; what they make is in the repository.
         let Some(template) = read(&format!(".models/templates/{name}.jinja")) else { continue };

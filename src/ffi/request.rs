@@ -159,7 +159,8 @@ pub struct quire_request_options {
     /// and the grammar is for what follows; else it is for all of the answer, so that a model that opens its
     /// reasoning itself gives none. Needs a model with a tokenizer. Default `QUIRE_GRAMMAR_NONE`.
     pub grammar_kind: quire_grammar_kind,
-    /// The grammar as UTF-8 text of `grammar_len` bytes, at most 1 MiB; no NUL needed.
+    /// The grammar as UTF-8 text of `grammar_len` bytes, at most 1 MiB, and a regular expression, by itself or in a
+    /// schema, at most 64 KiB; no NUL needed.
     pub grammar: *const c_char,
     /// Length of `grammar` in bytes.
     pub grammar_len: usize,

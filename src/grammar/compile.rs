@@ -11,7 +11,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use super::cache::Cache;
-use super::check::{check_text, choices, invalid, json};
+use super::check::{check_patterns, check_text, choices, invalid, json};
 use super::state::{Compiled, GrammarState};
 use super::vocabulary::Vocabulary;
 use super::{Grammar, GrammarKind};
@@ -121,6 +121,7 @@ impl Shared {
         let (grammar, what) = match grammar.kind {
             GrammarKind::JsonSchema => {
                 let schema = json(text, "the JSON schema")?;
+                check_patterns(&schema)?;
                 let compiled = self.parser(TopLevelGrammar::from_json_schema(schema.clone()));
                 return compiled.map_err(|message| self.locate(&schema, &message));
             }

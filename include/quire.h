@@ -560,7 +560,7 @@ typedef struct quire_request_options {
     // With each of them this many of the most likely tokens and theirs, at most 20. Default 0.
     uint32_t top_logprobs;
     // 1 for the log-probabilities of the prompt's tokens too; the prompt is then computed whole, whatever is cached.
-    // top_logprobs holds for them as well. Default 0.
+    // top_logprobs holds for them as well. Of n answers the first gives them. Default 0.
     int32_t prompt_logprobs;
     // Makes the answer follow a grammar: one of QUIRE_GRAMMAR_*. Every other setting still holds, but what the
     // grammar needs is never banned. An answer cut off by max_tokens is the beginning of such a text. If the prompt

@@ -49,6 +49,10 @@ public struct GenerationOptions: Sendable, Hashable {
     public var timeout: Duration?
     /// Requests share cached prefixes only if their salts are equal: give each tenant its own.
     public var cacheSalt: String
+    /// What the answer must look like.
+    public var grammar: Grammar?
+    /// Whether the model is to think before it answers, in a conversation.
+    public var thinking: ThinkingMode
 
     public init(
         sampling: SamplingMode? = nil,
@@ -59,7 +63,9 @@ public struct GenerationOptions: Sendable, Hashable {
         ignoresEndOfSequence: Bool = false,
         priority: Int = 0,
         timeout: Duration? = nil,
-        cacheSalt: String = ""
+        cacheSalt: String = "",
+        grammar: Grammar? = nil,
+        thinking: ThinkingMode = .automatic
     ) {
         self.sampling = sampling
         self.temperature = temperature
@@ -70,11 +76,13 @@ public struct GenerationOptions: Sendable, Hashable {
         self.priority = priority
         self.timeout = timeout
         self.cacheSalt = cacheSalt
+        self.grammar = grammar
+        self.thinking = thinking
     }
 }
 
 extension GenerationOptions {
-    func fill(_ raw: inout quire_request_options, _ arena: inout Arena) throws {
+    func fill(_ raw: inout quire_request_options, _ arena: Arena) throws {
         if let maximumResponseTokens {
             raw.max_tokens = try fitting(maximumResponseTokens, "maximumResponseTokens")
         }
@@ -94,6 +102,9 @@ extension GenerationOptions {
             raw.timeout_ms = UInt64(max(1, min(timeout / .milliseconds(1), 1e18)).rounded())
         }
         (raw.cache_salt, raw.cache_salt_len) = arena.copy(cacheSalt)
+        if grammar != nil {
+            throw QuireError(.invalidArgument, "grammar: this library has none yet")
+        }
     }
 
     private func fillSampling(_ raw: inout quire_request_options) throws {

@@ -5,6 +5,7 @@ public struct Prompt: Sendable, Hashable {
     enum Content: Sendable, Hashable {
         case text(String)
         case tokens([TokenID])
+        case chat(Chat)
     }
 
     let content: Content
@@ -17,6 +18,47 @@ public struct Prompt: Sendable, Hashable {
     /// Tokens, as they are.
     public init(tokens: [TokenID]) {
         content = .tokens(tokens)
+    }
+
+    /// A conversation, put into text by the model's chat template.
+    ///
+    /// - Parameters:
+    ///   - tools: What the model may call.
+    ///   - thinking: Whether it is to think before it answers, where its template has that switch.
+    public init(_ transcript: Transcript, tools: [any Tool] = [], thinking: ThinkingMode = .automatic) throws {
+        content = .chat(Chat(messages: transcript.json, tools: try tools.json, thinking: thinking))
+    }
+}
+
+/// Whether a model is to think before it answers.
+public enum ThinkingMode: Sendable, Hashable {
+    /// As its chat template has it by itself.
+    case automatic
+    case on
+    case off
+}
+
+/// A conversation as the library takes it.
+struct Chat: Sendable, Hashable {
+    /// JSON arrays; nil for no tools.
+    let messages: String
+    let tools: String?
+    let thinking: ThinkingMode
+
+    func raw(_ arena: Arena) -> quire_chat {
+        var raw = quire_chat()
+        raw.struct_size = MemoryLayout<quire_chat>.stride
+        (raw.messages, raw.messages_len) = arena.copy(messages)
+        if let tools {
+            (raw.tools, raw.tools_len) = arena.copy(tools)
+        }
+        raw.thinking =
+            switch thinking {
+            case .automatic: QUIRE_THINKING_DEFAULT
+            case .on: QUIRE_THINKING_ON
+            case .off: QUIRE_THINKING_OFF
+            }
+        return raw
     }
 }
 
@@ -39,12 +81,14 @@ extension PromptRepresentable where Self == Prompt {
 }
 
 extension Prompt {
-    func fill(_ raw: inout quire_request_options, _ arena: inout Arena) throws {
+    func fill(_ raw: inout quire_request_options, _ arena: Arena) throws {
         switch content {
         case .text(let text):
             (raw.prompt, raw.prompt_len) = arena.copy(text)
         case .tokens(let tokens):
             (raw.prompt_tokens, raw.prompt_token_count) = (arena.copy(tokens), tokens.count)
+        case .chat(let chat):
+            raw.chat = arena.copy([chat.raw(arena)])
         }
     }
 }

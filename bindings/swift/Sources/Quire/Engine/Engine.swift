@@ -70,8 +70,8 @@ extension Engine {
         ResponseStream(
             Result {
                 try core.submit { raw, arena in
-                    try prompt.promptRepresentation.fill(&raw, &arena)
-                    try options.fill(&raw, &arena)
+                    try prompt.promptRepresentation.fill(&raw, arena)
+                    try options.fill(&raw, arena)
                 }
             }
         )

@@ -24,13 +24,14 @@ final class EngineCore: Sendable {
         }
         var raw = try options.raw()
         let router = EventRouter()
-        var arena = Arena()
-        (raw.model, raw.model_len) = arena.copy(model)
-        loading.observe(&raw)
-        router.receive(from: &raw)
         var created: OpaquePointer?
-        try withExtendedLifetime(loading) {
-            try check { quire_engine_create(&raw, &created, $0) }
+        try Arena.use { arena in
+            (raw.model, raw.model_len) = arena.copy(model)
+            loading.observe(&raw)
+            router.receive(from: &raw)
+            try withExtendedLifetime(loading) {
+                try check { quire_engine_create(&raw, &created, $0) }
+            }
         }
         guard let created else { throw QuireError(.internal, "quire_engine_create gave no engine") }
         let handle = Handle(created)
@@ -48,18 +49,19 @@ final class EngineCore: Sendable {
     }
 
     /// Submits a request, filled in by `fill`.
-    func submit(_ fill: (inout quire_request_options, inout Arena) throws -> Void) throws -> Request {
+    func submit(_ fill: (inout quire_request_options, Arena) throws -> Void) throws -> Request {
         let mailbox = Mailbox()
         let tag = router.open(mailbox)
         do {
             var raw = quire_request_options()
             try check { quire_request_options_init(&raw, MemoryLayout<quire_request_options>.stride, $0) }
-            var arena = Arena()
-            try fill(&raw, &arena)
-            raw.tag = UnsafeMutableRawPointer(bitPattern: tag)
             var id: UInt64 = 0
-            try withEngine { engine in
-                try check { quire_engine_submit(engine, &raw, &id, $0) }
+            try Arena.use { arena in
+                try fill(&raw, arena)
+                raw.tag = UnsafeMutableRawPointer(bitPattern: tag)
+                try withEngine { engine in
+                    try check { quire_engine_submit(engine, &raw, &id, $0) }
+                }
             }
             return Request(core: self, id: id, mailbox: mailbox)
         } catch {

@@ -35,30 +35,44 @@ public struct ResponseStream: AsyncSequence, Sendable {
 }
 
 extension ResponseStream {
+    /// The stream that `body` starts, or one whose first event throws what `body` threw.
+    static func starting(_ body: () throws -> ResponseStream) -> ResponseStream {
+        do {
+            return try body()
+        } catch {
+            return ResponseStream(.failure(error))
+        }
+    }
+
+    func nextEvent() async throws -> GenerationEvent? {
+        try await request.get().next()
+    }
+
     /// The pieces of the answer's text alone, without empty ones.
-    public var text: Text { Text(stream: self) }
+    public var text: TextStream<ResponseStream> { TextStream(events: self) }
+}
 
-    /// The text of an answer, as it comes.
-    public struct Text: AsyncSequence, Sendable {
-        public typealias Element = String
+/// The text of an answer, as it comes.
+public struct TextStream<Events: AsyncSequence & Sendable>: AsyncSequence, Sendable
+where Events.Element == GenerationEvent, Events.AsyncIterator: Sendable {
+    public typealias Element = String
 
-        fileprivate let stream: ResponseStream
+    let events: Events
 
-        public struct Iterator: AsyncIteratorProtocol, Sendable {
-            fileprivate var events: ResponseStream.Iterator
+    public struct Iterator: AsyncIteratorProtocol, Sendable {
+        fileprivate var events: Events.AsyncIterator
 
-            public mutating func next() async throws -> String? {
-                while let event = try await events.next() {
-                    if case .text(let delta) = event, !delta.text.isEmpty {
-                        return delta.text
-                    }
+        public mutating func next() async throws -> String? {
+            while let event = try await events.next() {
+                if case .text(let delta) = event, !delta.text.isEmpty {
+                    return delta.text
                 }
-                return nil
             }
+            return nil
         }
+    }
 
-        public func makeAsyncIterator() -> Iterator {
-            Iterator(events: stream.makeAsyncIterator())
-        }
+    public func makeAsyncIterator() -> Iterator {
+        Iterator(events: events.makeAsyncIterator())
     }
 }

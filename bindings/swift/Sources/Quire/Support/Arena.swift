@@ -1,15 +1,17 @@
-/// Memory for the arrays and strings that a C struct points to, freed all at once.
-struct Arena: ~Copyable {
+/// Memory for the arrays and strings that a C struct points to, there for as long as the call that takes it.
+final class Arena {
     private var blocks: [UnsafeMutableRawPointer] = []
 
-    deinit {
-        for block in blocks {
-            block.deallocate()
-        }
+    private init() {}
+
+    static func use<Result>(_ body: (Arena) throws -> Result) rethrows -> Result {
+        let arena = Arena()
+        defer { arena.blocks.forEach { $0.deallocate() } }
+        return try body(arena)
     }
 
     /// A copy of the elements; nil if there are none.
-    mutating func copy<Element: BitwiseCopyable>(_ elements: some Collection<Element>) -> UnsafePointer<Element>? {
+    func copy<Element: BitwiseCopyable>(_ elements: some Collection<Element>) -> UnsafePointer<Element>? {
         guard !elements.isEmpty else { return nil }
         let copy = UnsafeMutableBufferPointer<Element>.allocate(capacity: elements.count)
         _ = copy.initialize(from: elements)
@@ -19,14 +21,15 @@ struct Arena: ~Copyable {
     }
 
     /// A copy of a string's UTF-8, without a NUL, and its length. Never nil: an empty string is not a missing one.
-    mutating func copy(_ string: String) -> (UnsafePointer<CChar>?, Int) {
+    func copy(_ string: String) -> (UnsafePointer<CChar>?, Int) {
         var string = string
         return string.withUTF8 { utf8 in
-            let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(utf8.count, 1), alignment: 1)
-            copy.copyMemory(from: UnsafeRawBufferPointer(utf8))
-            guard let base = copy.baseAddress else { return (nil, 0) }
-            blocks.append(base)
-            return (UnsafePointer(base.bindMemory(to: CChar.self, capacity: max(utf8.count, 1))), utf8.count)
+            let copy = UnsafeMutablePointer<CChar>.allocate(capacity: max(utf8.count, 1))
+            blocks.append(UnsafeMutableRawPointer(copy))
+            utf8.withMemoryRebound(to: CChar.self) { bytes in
+                copy.initialize(from: bytes.baseAddress ?? UnsafePointer(copy), count: bytes.count)
+            }
+            return (UnsafePointer(copy), utf8.count)
         }
     }
 }

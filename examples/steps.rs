@@ -6,7 +6,7 @@ use std::time::Instant;
 use quire::engine::load::load;
 use quire::model::LoadOptions;
 use quire::model::locate::locate;
-use quire::sampling::SamplingParams;
+use quire::sampling::{RowSampling, SamplingParams};
 use quire::scheduler::{Row, RowInput, Step};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,7 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 samples: true,
                 sampled_before: 0,
             };
-            runner.launch(&Step { rows: vec![row], ..Step::default() }, &[Some(&greedy)])?;
+            runner
+                .launch(&Step { rows: vec![row], ..Step::default() }, &[Some(RowSampling::new(&greedy))])?;
             for sampled in runner.collect()? {
                 out[sampled.id as usize].push(sampled.token);
             }
@@ -60,7 +61,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     sampled_before: n as u32,
                 })
                 .collect();
-            runner.launch(&Step { rows, ..Step::default() }, &vec![Some(&greedy); streams])?;
+            runner
+                .launch(&Step { rows, ..Step::default() }, &vec![Some(RowSampling::new(&greedy)); streams])?;
             launched += 1;
             if launched > 1 {
                 launched -= 1;

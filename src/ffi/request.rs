@@ -8,7 +8,34 @@ use super::error::{quire_error, quire_status};
 use super::guard;
 use crate::engine::{Prompt, RequestOptions};
 use crate::error::Error;
-use crate::sampling::SamplingParams;
+use crate::grammar::{Grammar, GrammarKind};
+use crate::sampling::{LogprobRequest, Penalties, SamplingParams};
+
+/// In which form a grammar is written.
+pub type quire_grammar_kind = i32;
+
+/// There is no grammar.
+pub const QUIRE_GRAMMAR_NONE: quire_grammar_kind = 0;
+/// A JSON schema; the answer is JSON that it validates.
+pub const QUIRE_GRAMMAR_JSON_SCHEMA: quire_grammar_kind = 1;
+/// Any JSON object; there is no text.
+pub const QUIRE_GRAMMAR_JSON_OBJECT: quire_grammar_kind = 2;
+/// A regular expression (syntax of Rust's regex crate) that the whole answer matches.
+pub const QUIRE_GRAMMAR_REGEX: quire_grammar_kind = 3;
+/// A grammar in llguidance's dialect of Lark.
+pub const QUIRE_GRAMMAR_LARK: quire_grammar_kind = 4;
+/// A JSON array of strings; the answer is one of them.
+pub const QUIRE_GRAMMAR_CHOICE: quire_grammar_kind = 5;
+
+/// What is added to a token's logit.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct quire_logit_bias {
+    /// The token.
+    pub token: u32,
+    /// Added to its logit before anything else happens; minus infinity bans it.
+    pub bias: f32,
+}
 
 /// A piece of text that goes in: UTF-8, no NUL needed.
 #[repr(C)]
@@ -90,6 +117,50 @@ pub struct quire_request_options {
     pub chat: *const quire_chat,
     /// Whether the answer is taken apart into text, reasoning and tool calls: one of `QUIRE_PARSE_*`.
     pub parse: quire_parse,
+    /// How many answers to give, 1 to 128; more than 1 needs a temperature. Each is a request of its own, with
+    /// its own events and id: the first id comes from `quire_engine_submit`, the others follow it. They compute
+    /// their common prompt once and share its pages. The first answer is what it would be alone. Default 1.
+    pub n: u32,
+    /// Tokens to generate before the answer may end: until then neither end-of-sequence tokens (unless
+    /// `ignore_eos`) nor stop tokens are chosen. At most `max_tokens`. Default 0.
+    pub min_tokens: u32,
+    /// Keep the smallest set of tokens, most typical first, that together have this probability (locally
+    /// typical sampling), above 0 and at most 1. It acts on what `top_k`, `top_p` and `min_p` have left. Default 1.
+    pub typical_p: f32,
+    /// How often, 0 to 1, XTC takes place for a token: then, of the tokens with a probability of
+    /// `xtc_threshold` or more, only the least likely is kept. Default 0.
+    pub xtc_probability: f32,
+    /// From which probability on a token is one of XTC's top choices, 0 to 0.5. Default 0.1.
+    pub xtc_threshold: f32,
+    /// Divides the positive logits and multiplies the negative ones of tokens that are in the prompt or the
+    /// answer, above 0 and at most 100. Default 1: nothing.
+    pub repetition_penalty: f32,
+    /// Taken from the logits of tokens that are in the answer, -100 to 100. Default 0.
+    pub presence_penalty: f32,
+    /// Taken from the logits of tokens in the answer once for each time they are there, -100 to 100. Default 0.
+    pub frequency_penalty: f32,
+    /// How many of the latest tokens, prompt and answer together, the three penalties look at. Default 0: all.
+    pub penalty_window: u32,
+    /// What is added to the logits of some tokens, at most 4096, none twice.
+    pub logit_bias: *const quire_logit_bias,
+    /// Number of biases.
+    pub logit_bias_count: usize,
+    /// 1 for the log-probability of each token of the answer. Log-probabilities are natural logarithms of the
+    /// model's own probabilities, before bias, penalties, temperature and everything else. Default 0.
+    pub logprobs: i32,
+    /// With each of them this many of the most likely tokens and theirs, at most 20. Default 0.
+    pub top_logprobs: u32,
+    /// 1 for the log-probabilities of the prompt's tokens too; the prompt is then computed whole, whatever is cached.
+    /// `top_logprobs` holds for them as well. Default 0.
+    pub prompt_logprobs: i32,
+    /// Makes the answer follow a grammar: one of `QUIRE_GRAMMAR_*`. Every other setting still holds, but what the
+    /// grammar needs is never banned. An answer cut off by `max_tokens` is the beginning of such a text. Needs a
+    /// model with a tokenizer. Default `QUIRE_GRAMMAR_NONE`.
+    pub grammar_kind: quire_grammar_kind,
+    /// The grammar as UTF-8 text of `grammar_len` bytes, at most 1 MiB; no NUL needed.
+    pub grammar: *const c_char,
+    /// Length of `grammar` in bytes.
+    pub grammar_len: usize,
 }
 
 /// Fills `options` with defaults. `struct_size` is `sizeof(quire_request_options)` as your compiler sees it.
@@ -136,6 +207,23 @@ pub unsafe extern "C" fn quire_request_options_init(
                     stop_string_count: 0,
                     chat: std::ptr::null(),
                     parse: QUIRE_PARSE_DEFAULT,
+                    n: 1,
+                    min_tokens: 0,
+                    typical_p: sampling.typical_p,
+                    xtc_probability: sampling.xtc_probability,
+                    xtc_threshold: sampling.xtc_threshold,
+                    repetition_penalty: sampling.penalties.repetition,
+                    presence_penalty: sampling.penalties.presence,
+                    frequency_penalty: sampling.penalties.frequency,
+                    penalty_window: sampling.penalties.window,
+                    logit_bias: std::ptr::null(),
+                    logit_bias_count: 0,
+                    logprobs: 0,
+                    top_logprobs: 0,
+                    prompt_logprobs: 0,
+                    grammar_kind: QUIRE_GRAMMAR_NONE,
+                    grammar: std::ptr::null(),
+                    grammar_len: 0,
                 },
             )
         }
@@ -154,13 +242,15 @@ unsafe fn read_request(options: *const quire_request_options) -> Result<RequestO
         Ok(RequestOptions {
             prompt,
             max_tokens: options.max_tokens,
-            sampling: SamplingParams {
-                temperature: options.temperature,
-                top_k: options.top_k,
-                top_p: options.top_p,
-                min_p: options.min_p,
-                seed: options.seed,
+            n: if is_old(&options) { 1 } else { options.n },
+            min_tokens: options.min_tokens,
+            sampling: read_sampling(&options)?,
+            logprobs: LogprobRequest {
+                chosen: guard::flag(options.logprobs, "logprobs")?,
+                top: options.top_logprobs,
+                prompt: guard::flag(options.prompt_logprobs, "prompt_logprobs")?,
             },
+            grammar: read_grammar(&options)?,
             stop_tokens: guard::slice(options.stop_tokens, options.stop_token_count, "stop_tokens")?.to_vec(),
             stop_strings: read_strings(options.stop_strings, options.stop_string_count, "stop_strings")?,
             parse: match options.parse {
@@ -223,13 +313,67 @@ unsafe fn read_strings(strings: *const quire_string, count: usize, name: &str) -
     strings.iter().enumerate().map(read).collect()
 }
 
+/// Whether a caller's header did not know `n` and what follows it: there the struct has zeros.
+fn is_old(options: &quire_request_options) -> bool {
+    options.struct_size <= std::mem::offset_of!(quire_request_options, n)
+}
+
+/// A caller's sampling settings.
+///
+/// # Safety
+/// As for `quire_engine_submit`.
+unsafe fn read_sampling(options: &quire_request_options) -> Result<SamplingParams, Error> {
+    let or_one = |value: f32| if is_old(options) { 1.0 } else { value };
+    // SAFETY: passed on.
+    let bias = unsafe { guard::slice(options.logit_bias, options.logit_bias_count, "logit_bias")? };
+    Ok(SamplingParams {
+        temperature: options.temperature,
+        top_k: options.top_k,
+        top_p: options.top_p,
+        min_p: options.min_p,
+        typical_p: or_one(options.typical_p),
+        xtc_probability: options.xtc_probability,
+        xtc_threshold: options.xtc_threshold,
+        penalties: Penalties {
+            repetition: or_one(options.repetition_penalty),
+            presence: options.presence_penalty,
+            frequency: options.frequency_penalty,
+            window: options.penalty_window,
+        },
+        logit_bias: bias.iter().map(|bias| (bias.token, bias.bias)).collect(),
+        seed: options.seed,
+    })
+}
+
+/// A caller's grammar.
+///
+/// # Safety
+/// As for `quire_engine_submit`.
+unsafe fn read_grammar(options: &quire_request_options) -> Result<Option<Grammar>, Error> {
+    // SAFETY: passed on.
+    let text = unsafe { guard::text(options.grammar, options.grammar_len, "grammar")? };
+    let kind = match options.grammar_kind {
+        QUIRE_GRAMMAR_NONE if text.is_empty() => return Ok(None),
+        QUIRE_GRAMMAR_NONE => return Err(Error::argument("grammar is set but grammar_kind is not")),
+        QUIRE_GRAMMAR_JSON_SCHEMA => GrammarKind::JsonSchema,
+        QUIRE_GRAMMAR_JSON_OBJECT => GrammarKind::JsonObject,
+        QUIRE_GRAMMAR_REGEX => GrammarKind::Regex,
+        QUIRE_GRAMMAR_LARK => GrammarKind::Lark,
+        QUIRE_GRAMMAR_CHOICE => GrammarKind::Choice,
+        other => {
+            return Err(Error::argument(format!("grammar_kind is {other}, want one of QUIRE_GRAMMAR_*")));
+        }
+    };
+    Ok(Some(Grammar { kind, text: text.to_owned() }))
+}
+
 /// Submits a request and returns at once; the answer comes as events. `*request` becomes its id: never 0,
 /// never used twice by one engine.
 ///
-/// Any thread, callbacks too. Tokenizes the prompt on the calling thread. Fails with
+/// Any thread, callbacks too. Tokenizes the prompt and compiles the grammar on the calling thread. Fails with
 /// `QUIRE_INVALID_ARGUMENT`, `QUIRE_INVALID_STRUCT_SIZE`, `QUIRE_INVALID_UTF8`, `QUIRE_TOKENIZER_MISSING`,
-/// `QUIRE_TEMPLATE_MISSING`, `QUIRE_TEMPLATE_ERROR`, `QUIRE_PROMPT_TOO_LONG`, `QUIRE_QUEUE_FULL` or
-/// `QUIRE_SHUT_DOWN`; then no event will come.
+/// `QUIRE_TEMPLATE_MISSING`, `QUIRE_TEMPLATE_ERROR`, `QUIRE_PROMPT_TOO_LONG`, `QUIRE_GRAMMAR_INVALID`,
+/// `QUIRE_QUEUE_FULL` or `QUIRE_SHUT_DOWN`; then no event will come.
 ///
 /// # Safety
 /// `engine` is a live engine; `options` was filled by its `_init` and its pointers are valid for the

@@ -14,7 +14,7 @@ mod quantized;
 use mlx_rs::error::Exception;
 
 pub use array::{
-    column, columns, from_bytes, from_f16_bits, from_u32, from_words, last_columns, rows, to_bytes,
+    bits, column, columns, from_bytes, from_f16_bits, from_u32, from_words, last_columns, rows, to_bytes,
 };
 pub use device::Device;
 #[cfg(quire_host_op)]

@@ -9,6 +9,7 @@
 //!   examples also a prompt);
 //! * in `QUIRE_TEST_MODEL`, the same; in `QUIRE_TEST_DATA`, the folder `tests/data`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -169,6 +170,10 @@ fn under_valgrind(program: &Path) -> Command {
     command.args(["--quiet", "--error-exitcode=99", "--leak-check=full"]);
     // "Possible" leaks are interior pointers, which the Rust runtime's thread records are.
     command.args(["--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"]);
+    // What dependencies do that only looks wrong.
+    let mut known = OsString::from("--suppressions=");
+    known.push(sh::root().join("tests/c/valgrind.supp"));
+    command.arg(known);
     command.arg(program);
     command
 }

@@ -124,12 +124,13 @@ fn what_is_no_call_is_text() {
 fn calls_of_functions_with_parameters() {
     let strings = BTreeSet::from([("get".to_owned(), "code".to_owned())]);
     let format = AnswerFormat::detect("<tool_call> <function=", "", Some(strings));
+    // The arguments keep the order in which the model wrote them.
     check(
         &format,
         "<tool_call>\n<function=get>\n<parameter=code>\n12\n</parameter>\n<parameter=days>\n12\n</parameter>\n\
          <parameter=text>\na\n\"b\"\n</parameter>\n<parameter=flag>\nTrue\n</parameter>\n<parameter=list>\n[1, {\"x\": null}]\n\
          </parameter>\n</function>\n</tool_call>",
-        &[call("get", r#"{"code":"12","days":12,"flag":true,"list":[1,{"x":null}],"text":"a\n\"b\""}"#)],
+        &[call("get", r#"{"code":"12","days":12,"text":"a\n\"b\"","flag":true,"list":[1,{"x":null}]}"#)],
     );
     check(&format, "<tool_call><function=now></function></tool_call>", &[call("now", "{}")]);
 }

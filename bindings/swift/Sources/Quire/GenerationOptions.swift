@@ -31,12 +31,61 @@ public struct GenerationOptions: Sendable, Hashable {
         }
     }
 
+    /// What keeps the model from repeating itself: what is taken from the chances of tokens that were there before.
+    public struct Penalties: Sendable, Hashable {
+        /// Divides the chances of tokens of prompt and answer, above 0 and at most 100; 1 is none.
+        public var repetition: Double?
+        /// Taken from those of tokens of the answer, -100 to 100.
+        public var presence: Double?
+        /// Taken from those of tokens of the answer, once for each time they are there, -100 to 100.
+        public var frequency: Double?
+        /// How many of the latest tokens count. All by default.
+        public var window: Int?
+
+        public init(
+            repetition: Double? = nil, presence: Double? = nil, frequency: Double? = nil, window: Int? = nil
+        ) {
+            self.repetition = repetition
+            self.presence = presence
+            self.frequency = frequency
+            self.window = window
+        }
+    }
+
+    /// Which log-probabilities come with the tokens.
+    public struct LogProbabilities: Sendable, Hashable {
+        /// How many of the most likely tokens come with each, at most 20.
+        public var alternatives: Int
+        /// Whether those of the prompt's tokens come too. The prompt is then computed whole, whatever is cached.
+        public var includesPrompt: Bool
+
+        public init(alternatives: Int = 0, includesPrompt: Bool = false) {
+            self.alternatives = alternatives
+            self.includesPrompt = includesPrompt
+        }
+    }
+
     /// How a token is chosen. If nil: by chance if there is a temperature above 0, else the most likely one.
     public var sampling: SamplingMode?
     /// How much chance there is: 0 is none, 1 the model's own probabilities. If nil: 1 where ``sampling`` is random.
     public var temperature: Double?
     /// Most tokens to generate. 256 by default.
     public var maximumResponseTokens: Int?
+    /// Tokens to generate before the answer may end.
+    public var minimumResponseTokens: Int?
+    /// Only the fewest tokens, most typical first, that together have this probability (locally typical sampling).
+    public var typicalProbability: Double?
+    /// How often, 0 to 1, XTC takes place for a token: of the tokens at least as likely as ``xtcThreshold`` only the
+    /// least likely is kept.
+    public var xtcProbability: Double?
+    /// From which probability on XTC looks at a token, 0 to 0.5.
+    public var xtcThreshold: Double?
+    /// What keeps the model from repeating itself.
+    public var penalties: Penalties
+    /// What is added to the chances (logits) of some tokens; minus infinity bans one.
+    public var tokenBiases: [TokenID: Double]
+    /// Asks for log-probabilities.
+    public var logProbabilities: LogProbabilities?
     /// Texts that end the answer, and are no part of it.
     public var stopStrings: [String]
     /// Tokens that end the answer, besides the model's own.
@@ -58,6 +107,13 @@ public struct GenerationOptions: Sendable, Hashable {
         sampling: SamplingMode? = nil,
         temperature: Double? = nil,
         maximumResponseTokens: Int? = nil,
+        minimumResponseTokens: Int? = nil,
+        typicalProbability: Double? = nil,
+        xtcProbability: Double? = nil,
+        xtcThreshold: Double? = nil,
+        penalties: Penalties = Penalties(),
+        tokenBiases: [TokenID: Double] = [:],
+        logProbabilities: LogProbabilities? = nil,
         stopStrings: [String] = [],
         stopTokens: [TokenID] = [],
         ignoresEndOfSequence: Bool = false,
@@ -70,6 +126,13 @@ public struct GenerationOptions: Sendable, Hashable {
         self.sampling = sampling
         self.temperature = temperature
         self.maximumResponseTokens = maximumResponseTokens
+        self.minimumResponseTokens = minimumResponseTokens
+        self.typicalProbability = typicalProbability
+        self.xtcProbability = xtcProbability
+        self.xtcThreshold = xtcThreshold
+        self.penalties = penalties
+        self.tokenBiases = tokenBiases
+        self.logProbabilities = logProbabilities
         self.stopStrings = stopStrings
         self.stopTokens = stopTokens
         self.ignoresEndOfSequence = ignoresEndOfSequence
@@ -81,57 +144,3 @@ public struct GenerationOptions: Sendable, Hashable {
     }
 }
 
-extension GenerationOptions {
-    func fill(_ raw: inout quire_request_options, _ arena: Arena) throws {
-        if let maximumResponseTokens {
-            raw.max_tokens = try fitting(maximumResponseTokens, "maximumResponseTokens")
-        }
-        try fillSampling(&raw)
-        if !stopStrings.isEmpty {
-            let strings = stopStrings.map { string in
-                let (bytes, count) = arena.copy(string)
-                return quire_string(bytes: bytes, len: count)
-            }
-            (raw.stop_strings, raw.stop_string_count) = (arena.copy(strings), strings.count)
-        }
-        (raw.stop_tokens, raw.stop_token_count) = (arena.copy(stopTokens), stopTokens.count)
-        raw.ignore_eos = ignoresEndOfSequence ? 1 : 0
-        raw.priority = try fitting(priority, "priority")
-        if let timeout {
-            // 0 is the library's "no deadline".
-            raw.timeout_ms = UInt64(max(1, min(timeout / .milliseconds(1), 1e18)).rounded())
-        }
-        (raw.cache_salt, raw.cache_salt_len) = arena.copy(cacheSalt)
-        if grammar != nil {
-            throw QuireError(.invalidArgument, "grammar: this library has none yet")
-        }
-    }
-
-    private func fillSampling(_ raw: inout quire_request_options) throws {
-        if let temperature {
-            raw.temperature = Float(temperature)
-        }
-        guard let sampling else { return }
-        if sampling.isGreedy {
-            if let temperature, temperature != 0 {
-                throw QuireError(.invalidArgument, "temperature is \(temperature), and the sampling is greedy")
-            }
-            return
-        }
-        if temperature == nil {
-            raw.temperature = 1
-        }
-        if let top = sampling.top {
-            raw.top_k = try fitting(top, "top")
-        }
-        if let threshold = sampling.probabilityThreshold {
-            raw.top_p = Float(threshold)
-        }
-        if let minimum = sampling.minimumProbability {
-            raw.min_p = Float(minimum)
-        }
-        if let seed = sampling.seed {
-            raw.seed = seed
-        }
-    }
-}

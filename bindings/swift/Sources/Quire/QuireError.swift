@@ -51,6 +51,8 @@ public struct QuireError: Error, Sendable, Hashable {
         case templateMissing
         /// The model's chat template is malformed, refuses the conversation, or does too much work.
         case templateError
+        /// A grammar or schema is malformed, allows no text, or is too complex; the message says what is wrong.
+        case grammarInvalid
         /// A status of a newer library.
         case unknown(Int32)
     }
@@ -92,6 +94,7 @@ extension QuireError.Code {
             case QUIRE_CACHE_INVALID: .cacheInvalid
             case QUIRE_TEMPLATE_MISSING: .templateMissing
             case QUIRE_TEMPLATE_ERROR: .templateError
+            case QUIRE_GRAMMAR_INVALID: .grammarInvalid
             default: .unknown(status)
             }
     }

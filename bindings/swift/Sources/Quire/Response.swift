@@ -10,6 +10,10 @@ public struct Response<Content: Sendable>: Sendable {
     public let toolCalls: [ToolCall]
     /// Its tokens, those of reasoning and calls included.
     public let tokens: [TokenID]
+    /// For each token, if ``GenerationOptions/logProbabilities`` asks for them: how likely it was; else empty.
+    public let logProbabilities: [LogProbability]
+    /// If they are asked for: for each token of the prompt, from the second on, how likely it was.
+    public let promptLogProbabilities: [LogProbability]
     /// How it ended, and what it took.
     public let completion: Completion
 
@@ -21,7 +25,7 @@ public struct Response<Content: Sendable>: Sendable {
     func map<Other>(_ understand: (Content) throws -> Other) rethrows -> Response<Other> {
         Response<Other>(
             content: try understand(content), text: text, reasoning: reasoning, toolCalls: toolCalls, tokens: tokens,
-            completion: completion)
+            logProbabilities: logProbabilities, promptLogProbabilities: promptLogProbabilities, completion: completion)
     }
 }
 
@@ -40,26 +44,36 @@ struct ResponseBuilder {
     private(set) var text = ""
     private(set) var reasoning = ""
     private(set) var toolCalls: [ToolCall] = []
-    private(set) var tokens: [TokenID] = []
+    private var tokens: [TokenID] = []
+    private var logProbabilities: [LogProbability] = []
+    private var promptLogProbabilities: [LogProbability] = []
 
     mutating func add(_ event: GenerationEvent) {
         switch event {
         case .text(let delta):
             text += delta.text
-            tokens += delta.tokens
+            addTokens(delta)
         case .reasoning(let delta):
             reasoning += delta.text
-            tokens += delta.tokens
-        case .toolCall(let call):
+            addTokens(delta)
+        case .toolCall(let call, let delta):
             toolCalls.append(call)
+            addTokens(delta)
         case .finished:
             break
         }
     }
 
+    private mutating func addTokens(_ delta: Delta) {
+        tokens += delta.tokens
+        logProbabilities += delta.logProbabilities
+        promptLogProbabilities += delta.promptLogProbabilities
+    }
+
     func response(_ completion: Completion) -> Response<String> {
         Response(
-            content: text, text: text, reasoning: reasoning, toolCalls: toolCalls, tokens: tokens, completion: completion)
+            content: text, text: text, reasoning: reasoning, toolCalls: toolCalls, tokens: tokens,
+            logProbabilities: logProbabilities, promptLogProbabilities: promptLogProbabilities, completion: completion)
     }
 }
 

@@ -9,8 +9,8 @@ public enum GenerationEvent: Sendable, Hashable {
     case text(Delta)
     /// New text of what the model thinks before it answers.
     case reasoning(Delta)
-    /// A complete call of a tool.
-    case toolCall(ToolCall)
+    /// A complete call of a tool, and the tokens it was written with.
+    case toolCall(ToolCall, Delta)
     /// The answer has ended, and this is how.
     case finished(Completion)
 }
@@ -21,6 +21,23 @@ public struct Delta: Sendable, Hashable {
     public let text: String
     /// The tokens, in order.
     public let tokens: [TokenID]
+    /// For each token, if ``GenerationOptions/logProbabilities`` asks for them: how likely it was; else empty.
+    public let logProbabilities: [LogProbability]
+    /// In the first piece, if they are asked for: for each token of the prompt, from the second on, how likely it was.
+    public let promptLogProbabilities: [LogProbability]
+}
+
+/// How likely the model found a token: natural logarithms of its own probabilities, before every setting.
+public struct LogProbability: Sendable, Hashable {
+    /// That of the token itself.
+    public let value: Float
+    /// The most likely tokens in its place, most likely first: as many as were asked for.
+    public let alternatives: [Alternative]
+
+    public struct Alternative: Sendable, Hashable {
+        public let token: TokenID
+        public let value: Float
+    }
 }
 
 extension Delta: CustomStringConvertible {
@@ -48,6 +65,8 @@ public enum FinishReason: Sendable, Hashable {
     case stopToken(TokenID)
     /// The request's stop string of this index came.
     case stopString(Int)
+    /// Its grammar is complete: nothing could follow.
+    case grammar
     /// It has as many tokens as were asked for.
     case length
     /// It was cancelled, or the engine was shut down.
@@ -99,7 +118,8 @@ extension GenerationEvent {
             self = .reasoning(Delta(event))
         case QUIRE_EVENT_TOOL_CALL:
             let name = String(utf8: event.tool_name, count: event.tool_name_len)
-            self = .toolCall(ToolCall(name: name, arguments: String(utf8: event.text, count: event.text_len)))
+            let call = ToolCall(name: name, arguments: String(utf8: event.text, count: event.text_len))
+            self = .toolCall(call, Delta(event, text: ""))
         case QUIRE_EVENT_FINISHED, QUIRE_EVENT_CANCELLED:
             self = .finished(Completion(event))
         default:
@@ -113,11 +133,38 @@ extension Delta {
     init(joining pieces: [Delta]) {
         text = pieces.map(\.text).joined()
         tokens = pieces.flatMap(\.tokens)
+        logProbabilities = pieces.flatMap(\.logProbabilities)
+        promptLogProbabilities = pieces.flatMap(\.promptLogProbabilities)
     }
 
     init(_ event: borrowing quire_event) {
-        text = String(utf8: event.text, count: event.text_len)
+        self.init(event, text: String(utf8: event.text, count: event.text_len))
+    }
+
+    fileprivate init(_ event: borrowing quire_event, text: String) {
+        self.text = text
         tokens = Array(UnsafeBufferPointer(start: event.tokens, count: event.token_count))
+        logProbabilities = LogProbability.list(
+            event.logprobs, count: event.token_count, top: event.top_logprobs, each: event.top_logprob_count)
+        promptLogProbabilities = LogProbability.list(
+            event.prompt_logprobs, count: event.prompt_logprob_count, top: event.prompt_top_logprobs,
+            each: event.prompt_top_logprobs_each)
+    }
+}
+
+extension LogProbability {
+    /// The library's arrays: a value for each token, and so many alternatives for each; none if there are no values.
+    fileprivate static func list(
+        _ values: UnsafePointer<Float>?, count: Int, top: UnsafePointer<quire_token_logprob>?, each: Int
+    ) -> [LogProbability] {
+        guard let values else { return [] }
+        return (0..<count).map { index in
+            let alternatives = UnsafeBufferPointer(start: top.map { $0 + index * each }, count: top == nil ? 0 : each)
+            return LogProbability(
+                value: values[index],
+                alternatives: alternatives.map { Alternative(token: $0.token, value: $0.logprob) }
+            )
+        }
     }
 }
 
@@ -129,6 +176,7 @@ extension FinishReason {
             case QUIRE_FINISH_END_OF_SEQUENCE: .endOfSequence(event.stop_token)
             case QUIRE_FINISH_STOP_TOKEN: .stopToken(event.stop_token)
             case QUIRE_FINISH_STOP_STRING: .stopString(Int(event.stop_string))
+            case QUIRE_FINISH_GRAMMAR: .grammar
             case QUIRE_FINISH_LENGTH: .length
             case let other: .unknown(other)
             }

@@ -59,6 +59,14 @@ final class ModelCopy: Sendable {
     }
 }
 
+extension Engine {
+    /// An engine on a copy, which it needs only while it loads.
+    convenience init(on copy: ModelCopy, options: EngineOptions = EngineOptions()) async throws {
+        try await self.init(model: copy.path, options: options)
+        withExtendedLifetime(copy) {}
+    }
+}
+
 /// A prompt that every model takes.
 let somePrompt = Prompt(tokens: [10, 20, 30, 40, 50])
 

@@ -14,7 +14,9 @@ final class EngineCore: Sendable {
     private let state: Locked<State>
 
     /// Blocks while the model loads.
-    init(model: String, options: EngineOptions, loading: Loading) throws {
+    init(
+        model: String, options: EngineOptions, loading: Loading = Loading(), router: EventRouter = EventRouter()
+    ) throws {
         guard quire_abi_version() == QUIRE_ABI_VERSION else {
             let version = String(cString: quire_version())
             throw QuireError(
@@ -23,7 +25,6 @@ final class EngineCore: Sendable {
             )
         }
         var raw = try options.raw()
-        let router = EventRouter()
         var created: OpaquePointer?
         try Arena.use { arena in
             (raw.model, raw.model_len) = arena.copy(model)

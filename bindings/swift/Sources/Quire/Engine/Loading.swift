@@ -13,7 +13,7 @@ final class Loading: Sendable {
     private let isCancelled = Locked(false)
     private let progress: (@Sendable (LoadingProgress) -> Void)?
 
-    init(progress: (@Sendable (LoadingProgress) -> Void)?) {
+    init(progress: (@Sendable (LoadingProgress) -> Void)? = nil) {
         self.progress = progress
     }
 

@@ -59,21 +59,26 @@ import Testing
 
     @Test func everySettingIsTaken() async throws {
         let engine = try await Engine(on: ModelCopy())
-        var options = GenerationOptions.tokens(40)
-        let free = try await engine.respond(to: somePrompt, options: options)
+        // Hot, for the models of these tests repeat themselves.
+        var varied = GenerationOptions.tokens(40)
+        (varied.sampling, varied.temperature) = (.random(seed: 7), 5)
+        let free = try await engine.respond(to: somePrompt, options: varied)
 
+        var options = varied
         options.stopTokens = [try #require(free.tokens.dropFirst(5).first { !free.tokens.prefix(5).contains($0) })]
         let stopped = try await engine.respond(to: somePrompt, options: options)
         #expect(stopped.finishReason == .stopToken(options.stopTokens[0]))
         #expect(stopped.tokens == Array(free.tokens.prefix(stopped.tokens.count)))
 
-        options = .tokens(40)
-        options.stopStrings = ["never said", String(free.text.dropFirst(10).prefix(2))]
+        options = varied
+        let letter = try #require(free.text.unicodeScalars.first { ("!"..."~").contains($0) })
+        options.stopStrings = ["never said", String(letter)]
         #expect(try await engine.respond(to: somePrompt, options: options).finishReason == .stopString(1))
 
         options = .tokens(20)
-        options.tokenBiases = [free.tokens[0]: -.infinity]
-        #expect(try await engine.respond(to: somePrompt, options: options).tokens[0] != free.tokens[0])
+        let likely = try await engine.respond(to: somePrompt, options: options).tokens[0]
+        options.tokenBiases = [likely: -.infinity]
+        #expect(try await engine.respond(to: somePrompt, options: options).tokens[0] != likely)
 
         options = .tokens(20)
         options.penalties = .init(repetition: 1.2, presence: 0.5, frequency: 0.5, window: 16)

@@ -16,7 +16,8 @@ extension Engine {
 
     /// The text of tokens. Bytes that are not UTF-8 come as U+FFFD.
     public func text(of tokens: [TokenID], skippingSpecialTokens: Bool = false) throws -> String {
-        try Arena.use { arena in
+        guard !tokens.isEmpty else { return "" }
+        return try Arena.use { arena in
             let (copy, count) = (arena.copy(tokens), tokens.count)
             return try string { text, capacity, size, engine, error in
                 quire_engine_detokenize(engine, copy, count, skippingSpecialTokens ? 1 : 0, text, capacity, size, error)

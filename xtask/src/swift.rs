@@ -30,6 +30,7 @@ pub fn test() -> Result {
     sh::step("swift test --sanitize=thread (mock)");
     let sanitized = ["--sanitize=thread", "--scratch-path", "bindings/swift/.build-tsan"];
     swift.run("test", &sanitized, &on_mock)?;
+    check_sanitized()?;
     sh::step("swift test (mlx)");
     swift.run("test", &STRICT, &on_mlx)?;
     println!("\nSwift tests: passed on mock, mock under ThreadSanitizer, and mlx\n");
@@ -45,6 +46,21 @@ pub fn cost() -> Result {
     let run = Run { build: "mock", lib: &lib, model: sh::root().join("tests/data/mock-model") };
     let model = run.model.display().to_string();
     swift.run("run", &["--configuration", "release", "event-cost", &model], &run)
+}
+
+/// An error if ThreadSanitizer is not in the tests that it should have watched.
+fn check_sanitized() -> Result {
+    if !cfg!(target_os = "linux") {
+        return Ok(());
+    }
+    let tests = sh::root().join("bindings/swift/.build-tsan/debug/quirePackageTests.xctest");
+    let bytes = std::fs::read(&tests).map_err(|e| format!("{}: {e}", tests.display()))?;
+    let hook = b"__tsan_func_entry";
+    if bytes.windows(hook.len()).any(|window| window == hook) {
+        Ok(())
+    } else {
+        Err(format!("{} was built without ThreadSanitizer", tests.display()))
+    }
 }
 
 /// A warning is an error.

@@ -4,7 +4,7 @@ import Testing
 @testable import Quire
 
 /// Conversations, on the mock with a chat template of the common kind.
-@Suite struct ChatTests {
+@Suite(.mockOnly) struct ChatTests {
     static let template = """
         {%- if tools %}<|tools|>{% for tool in tools %}{{ tool | tojson }}{% endfor %}
         Call with <tool_call>{"name": ..., "arguments": ...}</tool_call>

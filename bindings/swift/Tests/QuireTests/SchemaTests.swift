@@ -137,7 +137,7 @@ import Testing
     }
 
     /// Whatever the mock says, within the schema it is a value of the type.
-    @Test func answersAreValues() async throws {
+    @Test(.mockOnly) func answersAreValues() async throws {
         let engine = try await Engine(on: ModelCopy())
         for seed in UInt64(0)..<8 {
             let options = GenerationOptions(sampling: .random(seed: seed), maximumResponseTokens: 3000)
@@ -170,14 +170,14 @@ import Testing
         }
     }
 
-    @Test func aSchemaMayBeGiven() async throws {
+    @Test(.mockOnly) func aSchemaMayBeGiven() async throws {
         let engine = try await Engine(on: ModelCopy())
         let schema = JSONSchema(json: #"{"type": "array", "items": {"const": 7}, "minItems": 3, "maxItems": 3}"#)
         let answer = try await engine.respond(to: somePrompt, generating: [Int].self, schema: schema)
         #expect(answer.content == [7, 7, 7])
     }
 
-    @Test func aValueThatIsCutOffIsThrown() async throws {
+    @Test(.mockOnly) func aValueThatIsCutOffIsThrown() async throws {
         let engine = try await Engine(on: ModelCopy())
         do {
             _ = try await engine.respond(
@@ -189,7 +189,7 @@ import Testing
         }
     }
 
-    @Test func otherGrammarsHold() async throws {
+    @Test(.mockOnly) func otherGrammarsHold() async throws {
         let engine = try await Engine(on: ModelCopy())
         var options = GenerationOptions()
         options.grammar = .regex("yes{3}")

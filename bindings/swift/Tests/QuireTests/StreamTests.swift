@@ -131,8 +131,7 @@ import Testing
         #expect(delta.text == whole.text)
     }
 
-    @Test func aFailureIsThrownAfterWhatCameBefore() async throws {
-        guard TestModel.isMock else { return }
+    @Test(.mockOnly) func aFailureIsThrownAfterWhatCameBefore() async throws {
         let engine = try await Engine(on: ModelCopy(mock: #"{"fail_at_step": 5}"#))
         var tokens = 0
         await expectError(.deviceError, naming: "step 5") {

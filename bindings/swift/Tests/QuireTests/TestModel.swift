@@ -1,4 +1,5 @@
 import Foundation
+import Testing
 
 @testable import Quire
 
@@ -65,6 +66,11 @@ extension Engine {
         try await self.init(model: copy.path, options: options)
         withExtendedLifetime(copy) {}
     }
+}
+
+extension Trait where Self == ConditionTrait {
+    /// For what only the mock can be steered to do. In its place MLX runs a tiny model of random weights.
+    static var mockOnly: Self { .enabled(if: TestModel.isMock, "the library is not the mock build") }
 }
 
 /// A prompt that every model takes.

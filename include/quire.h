@@ -579,8 +579,10 @@ typedef struct quire_request_options {
     // top_logprobs holds for them as well. Default 0.
     int32_t prompt_logprobs;
     // Makes the answer follow a grammar: one of QUIRE_GRAMMAR_*. Every other setting still holds, but what the
-    // grammar needs is never banned. An answer cut off by max_tokens is the beginning of such a text. Needs a
-    // model with a tokenizer. Default QUIRE_GRAMMAR_NONE.
+    // grammar needs is never banned. An answer cut off by max_tokens is the beginning of such a text. If the prompt
+    // ends inside reasoning (<think>) and the answer is taken apart (parse), the model may finish thinking
+    // and the grammar is for what follows; else it is for all of the answer, so that a model that opens its
+    // reasoning itself gives none. Needs a model with a tokenizer. Default QUIRE_GRAMMAR_NONE.
     quire_grammar_kind grammar_kind;
     // The grammar as UTF-8 text of grammar_len bytes, at most 1 MiB; no NUL needed.
     const char *grammar;
@@ -920,6 +922,17 @@ quire_status quire_engine_detokenize(const quire_engine *engine,
                                      size_t capacity,
                                      size_t *text_len,
                                      quire_error **error);
+
+// As quire_engine_detokenize, by the decoder of the tokenizers library that Quire's own stands in for. The text is
+// the same and comes many times slower; this is there to check and to measure the other one.
+quire_status quire_engine_detokenize_reference(const quire_engine *engine,
+                                               const uint32_t *tokens,
+                                               size_t token_count,
+                                               int32_t skip_special,
+                                               char *text,
+                                               size_t capacity,
+                                               size_t *text_len,
+                                               quire_error **error);
 
 
 /* Streaming detokenizers ---------------------------------------------------------------------------- */

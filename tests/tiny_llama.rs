@@ -35,7 +35,7 @@ fn logits_of(name: &str) {
     let config = &checkpoint.config;
     assert_eq!(config.architecture, Architecture::Llama);
     let device = Device::best().unwrap();
-    let kernels = Kernels::best(device.is_gpu(), true);
+    let kernels = Kernels::best(device.gpu(), true);
     device.run(|| {
         let mut progress = |_: f32, _: &str| true;
         let mut weights = Weights::open(&checkpoint, WeightFormat::Float32, &kernels, &mut progress).unwrap();

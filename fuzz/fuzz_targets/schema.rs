@@ -1,49 +1,18 @@
-//! Grammars of every kind: `cargo +nightly fuzz run schema`. The first byte says which kind; the rest is its text. What
-//! compiles is followed for some tokens.
+//! `cargo +nightly fuzz run schema`; what it does is in `tests/fuzz/schema.rs`.
 #![no_main]
 
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
 
-use libfuzzer_sys::fuzz_target;
-use quire::error::Status;
-use quire::grammar::{Grammar, GrammarKind, Grammars};
-use quire::text::Tokenizer;
+#[path = "../../tests/fuzz/schema.rs"]
+mod target;
 
-const KINDS: [GrammarKind; 5] = [
-    GrammarKind::JsonSchema,
-    GrammarKind::Regex,
-    GrammarKind::Lark,
-    GrammarKind::Choice,
-    GrammarKind::JsonObject,
-];
-
-fn grammars() -> &'static Grammars {
-    static GRAMMARS: OnceLock<Grammars> = OnceLock::new();
-    GRAMMARS.get_or_init(|| {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/byte-level-bpe/tokenizer.json");
-        let tokenizer = Tokenizer::from_file(path.as_ref()).expect("a tokenizer");
-        Grammars::new(&tokenizer, tokenizer.vocab_size(), tokenizer.eos_ids()).expect("a vocabulary")
-    })
+/// Where the tests have their tokenizers.
+fn data_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data")
 }
 
-fuzz_target!(|data: &[u8]| {
-    let Some((kind, text)) = data.split_first() else { return };
-    let Ok(text) = std::str::from_utf8(text) else { return };
-    let grammar = Grammar { kind: KINDS[*kind as usize % KINDS.len()], text: text.to_owned() };
-    let mut state = match grammars().start(&grammar) {
-        Ok(state) => state,
-        Err(error) => {
-            assert_eq!(error.status(), Status::GrammarInvalid, "{error}");
-            return;
-        }
-    };
-    for step in 0..16 {
-        let Ok(mask) = state.mask(std::iter::empty()) else { return };
-        let allowed: Vec<u32> =
-            (0..mask.len() as u32 * 32).filter(|t| mask[*t as usize / 32] >> (t % 32) & 1 == 1).collect();
-        let token = allowed[(usize::from(*kind) + step * 31) % allowed.len()];
-        if !matches!(state.accept(token), Ok(false)) {
-            return;
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(
+    // The fuzzer's hook ends the process at every panic; those of the grammar library are caught and become errors.
+    init: drop(std::panic::take_hook()),
+    |data: &[u8]| target::run(data)
+);

@@ -7,7 +7,7 @@ use super::options::RequestOptions;
 use super::output::Output;
 use super::runner::Sampled;
 use super::shared::Submission;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::grammar::GrammarState;
 use crate::sampling::{PromptLogprobs, RowSampling, TokenLogprobs};
 use crate::text::Tokenizer;
@@ -60,8 +60,12 @@ impl Active {
         }
     }
 
-    /// Makes the answer follow a grammar, from its beginning on.
-    pub fn follow(&mut self, grammar: Option<GrammarState>) {
+    /// Makes the answer follow a grammar: from its beginning on, or from where the reasoning that the prompt has
+    /// begun ends.
+    pub fn follow(&mut self, mut grammar: Option<GrammarState>) {
+        if let Some(grammar) = grammar.as_mut().filter(|_| self.output.is_reasoning()) {
+            grammar.wait();
+        }
         self.grammar = grammar;
     }
 
@@ -96,7 +100,9 @@ impl Active {
         let Some(grammar) = &mut self.grammar else { return Ok(()) };
         let too_early = sampled_before < self.options.min_tokens;
         let banned = self.banned.iter().filter(|_| too_early);
-        let eos = eos.iter().filter(|_| self.options.ignore_eos);
+        // An answer that ends inside its reasoning is no text of the grammar.
+        let no_end = self.options.ignore_eos || grammar.is_waiting();
+        let eos = eos.iter().filter(|_| no_end);
         let bias = self.options.sampling.logit_bias.iter();
         let biased = bias.filter(|(_, bias)| *bias == f32::NEG_INFINITY).map(|(token, _)| token);
         grammar.mask(banned.chain(eos).chain(biased).copied()).map(drop)
@@ -135,12 +141,15 @@ impl Active {
             None
         };
         let is_text = end.is_none();
-        if let Some(grammar) = self.grammar.as_mut().filter(|_| is_text)
+        if let Some(grammar) = self.grammar.as_mut().filter(|grammar| is_text && !grammar.is_waiting())
             && grammar.accept(token)?
         {
             end = Some(FinishReason::GrammarComplete);
         }
         let mut stop = if is_text { self.output.push(token, logprobs, deltas) } else { None };
+        if stop.is_none() {
+            self.begin_grammar()?;
+        }
         let end = end.or((self.generated_tokens >= self.options.max_tokens).then_some(FinishReason::Length));
         if stop.is_none() && end.is_some() {
             stop = self.output.finish(deltas);
@@ -153,6 +162,23 @@ impl Active {
             self.give_prompt_logprobs(deltas);
         }
         Ok(end)
+    }
+
+    /// Lets a grammar that waits for the end of the reasoning begin there.
+    fn begin_grammar(&mut self) -> Result<()> {
+        let Some(grammar) = self.grammar.as_mut().filter(|grammar| grammar.is_waiting()) else {
+            return Ok(());
+        };
+        if self.output.is_reasoning() {
+            return Ok(());
+        }
+        if self.output.is_speaking() {
+            let message = "the answer's text began within the token that ended its reasoning, or while a stop string \
+                           held that back; the grammar cannot begin there";
+            return Err(Error::new(Status::GrammarInvalid, message));
+        }
+        grammar.begin();
+        Ok(())
     }
 
     /// Puts the prompt's log-probabilities, if there are any, into the request's first delta.

@@ -73,7 +73,7 @@ fn run_on(
     progress: Progress<'_>,
 ) -> Result<(Box<dyn Runner>, Option<u32>)> {
     use super::mlx_runner::{MlxRunner, Shape};
-    use crate::mlx::{Device, Dtype};
+    use crate::mlx::{Device, Dtype, Gpu};
     use crate::model::layers::Kernels;
     use crate::model::weights::Weights;
 
@@ -85,7 +85,7 @@ fn run_on(
         mlx_rs::memory::set_cache_limit(CPU_CACHE)?;
     }
     let stream = device.stream();
-    let kernels = Kernels::best(gpu || options.as_on_gpu, options.reference);
+    let kernels = Kernels::best(device.gpu().or(options.as_on_gpu.then_some(Gpu::Cuda)), options.reference);
     let (model, held) = mlx_rs::with_stream(&stream, || -> Result<_> {
         let mut weights = Weights::open(checkpoint, options.weight_format, &kernels, progress)?;
         let model = config.architecture.load(config, &mut weights, checkpoint.manifest.tied)?;

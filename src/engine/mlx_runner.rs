@@ -173,7 +173,10 @@ impl Runner for MlxRunner {
             // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it.
             // (Pages in plain memory have no such array.)
             if let Some(last) = self.in_flight.back().filter(|_| !self.pages.arrays().is_empty()) {
-                last.arrays().try_for_each(Array::eval)?;
+                match self.device.is_gpu() {
+                    true => self.device.synchronize()?,
+                    false => last.arrays().try_for_each(Array::eval)?,
+                }
             }
             let states = self.pages.states().arrays();
             async_eval(launched.arrays().chain([&self.last]).chain(self.pages.arrays()).chain(states))?;

@@ -115,7 +115,7 @@ pub struct RequestOptions {
     pub sampling: SamplingParams,
     /// Which log-probabilities come with them.
     pub logprobs: LogprobRequest,
-    /// What the answer has to look like.
+    /// What the answer has to look like; what follows its reasoning, if that has begun in the prompt.
     pub grammar: Option<Grammar>,
     /// Tokens that end the answer besides the model's own.
     pub stop_tokens: Vec<u32>,

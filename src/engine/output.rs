@@ -99,6 +99,16 @@ impl Output {
         }
     }
 
+    /// Whether the text so far is reasoning that has not ended.
+    pub fn is_reasoning(&self) -> bool {
+        self.parser.as_ref().is_some_and(AnswerParser::is_reasoning)
+    }
+
+    /// Whether there is text behind the reasoning, or may be.
+    pub fn is_speaking(&self) -> bool {
+        self.parser.as_ref().is_none_or(AnswerParser::is_speaking)
+    }
+
     /// Takes a delta of plain text apart, if that is wanted.
     fn part(&mut self, delta: Delta, deltas: &mut Vec<Delta>) {
         match &mut self.parser {

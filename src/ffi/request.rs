@@ -154,8 +154,10 @@ pub struct quire_request_options {
     /// `top_logprobs` holds for them as well. Default 0.
     pub prompt_logprobs: i32,
     /// Makes the answer follow a grammar: one of `QUIRE_GRAMMAR_*`. Every other setting still holds, but what the
-    /// grammar needs is never banned. An answer cut off by `max_tokens` is the beginning of such a text. Needs a
-    /// model with a tokenizer. Default `QUIRE_GRAMMAR_NONE`.
+    /// grammar needs is never banned. An answer cut off by `max_tokens` is the beginning of such a text. If the prompt
+    /// ends inside reasoning (`<think>`) and the answer is taken apart (`parse`), the model may finish thinking
+    /// and the grammar is for what follows; else it is for all of the answer, so that a model that opens its
+    /// reasoning itself gives none. Needs a model with a tokenizer. Default `QUIRE_GRAMMAR_NONE`.
     pub grammar_kind: quire_grammar_kind,
     /// The grammar as UTF-8 text of `grammar_len` bytes, at most 1 MiB; no NUL needed.
     pub grammar: *const c_char,

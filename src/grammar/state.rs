@@ -24,6 +24,8 @@ pub struct GrammarState {
     /// Tokens of the answer so far.
     tokens: usize,
     first: Arc<[u32]>,
+    /// What comes now is no text of the grammar yet.
+    waiting: bool,
     /// The last mask given.
     mask: Vec<u32>,
 }
@@ -46,6 +48,16 @@ impl Vocabulary {
         let own = mask.as_slice();
         let shared = own.len().min(words.len());
         words[..shared].copy_from_slice(&own[..shared]);
+        self.cut(words);
+    }
+
+    fn mask_of_all(&self, words: &mut [u32]) {
+        words.fill(u32::MAX);
+        self.cut(words);
+    }
+
+    /// Clears the bits behind the last token.
+    fn cut(&self, words: &mut [u32]) {
         if let Some(last) = words.last_mut().filter(|_| !self.size.is_multiple_of(32)) {
             *last &= (1 << (self.size % 32)) - 1;
         }
@@ -59,8 +71,24 @@ impl GrammarState {
             vocabulary: vocabulary.clone(),
             tokens: 0,
             first: compiled.first.clone(),
+            waiting: false,
             mask: vec![0; vocabulary.words()],
         }
+    }
+
+    /// Lets the grammar begin later, where [`GrammarState::begin`] is called: until then every token may come.
+    pub fn wait(&mut self) {
+        self.waiting = true;
+    }
+
+    /// Lets the grammar begin with the next token.
+    pub fn begin(&mut self) {
+        self.waiting = false;
+    }
+
+    /// Whether the grammar has not begun.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting
     }
 
     /// The tokens that may come next: token `t` is bit `t % 32` of word `t / 32`. Those of `unwanted` are left out,
@@ -70,7 +98,9 @@ impl GrammarState {
     /// [`Status::GrammarInvalid`](crate::error::Status::GrammarInvalid) if the grammar turns out too complex
     /// here.
     pub fn mask(&mut self, unwanted: impl Iterator<Item = u32>) -> Result<&[u32]> {
-        if self.tokens == 0 {
+        if self.waiting {
+            self.vocabulary.mask_of_all(&mut self.mask);
+        } else if self.tokens == 0 {
             self.mask.copy_from_slice(&self.first);
         } else {
             let mask = crate::panic::catch(|| self.matcher.compute_mask().map_err(|e| self.too_complex(&e)))?;
@@ -97,7 +127,7 @@ impl GrammarState {
     }
 
     /// Goes on by a token that the last mask allowed, and that does not end the text. `true` if the text is
-    /// complete and nothing can follow.
+    /// complete and nothing can follow. Not while the grammar waits.
     ///
     /// # Errors
     /// As [`GrammarState::mask`].

@@ -6,10 +6,19 @@ use mlx_rs::{Stream, with_stream};
 
 use crate::error::{Error, Result, Status};
 
+/// The kinds of GPU that MLX runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gpu {
+    /// Apple silicon.
+    Metal,
+    /// NVIDIA.
+    Cuda,
+}
+
 /// A stream on the best device there is. It belongs to the thread that made it.
 pub struct Device {
     stream: Stream,
-    gpu: bool,
+    gpu: Option<Gpu>,
     name: String,
 }
 
@@ -18,19 +27,20 @@ impl Device {
     /// device is left alone: the host may use MLX too.
     pub fn best() -> Result<Device> {
         super::init()?;
-        Self::of(is_available(mlx_sys::mlx_device_type__MLX_GPU))
+        let gpu = || if is_cuda() { Gpu::Cuda } else { Gpu::Metal };
+        Self::of(is_available(mlx_sys::mlx_device_type__MLX_GPU).then(gpu))
     }
 
     /// The CPU, whatever else there is.
     pub fn cpu() -> Result<Device> {
         super::init()?;
-        Self::of(false)
+        Self::of(None)
     }
 
-    fn of(gpu: bool) -> Result<Device> {
-        let kind = if gpu { mlx_rs::Device::gpu() } else { mlx_rs::Device::cpu() };
+    fn of(gpu: Option<Gpu>) -> Result<Device> {
+        let kind = if gpu.is_some() { mlx_rs::Device::gpu() } else { mlx_rs::Device::cpu() };
         let stream = Stream::try_default_on_device(&kind)?;
-        Ok(Device { stream, gpu, name: name(gpu) })
+        Ok(Device { stream, gpu, name: name(gpu.is_some()) })
     }
 
     /// Runs `f` with this stream as the calling thread's default.
@@ -45,7 +55,23 @@ impl Device {
 
     /// Whether it is a GPU.
     pub fn is_gpu(&self) -> bool {
+        self.gpu.is_some()
+    }
+
+    /// Which kind of GPU it is.
+    pub fn gpu(&self) -> Option<Gpu> {
         self.gpu
+    }
+
+    /// Waits until everything launched so far is done and has let go of its arrays. (Waiting for a result is not
+    /// enough: a GPU's inputs are released by another thread, some time after.)
+    pub fn synchronize(&self) -> Result<()> {
+        // SAFETY: the stream's handle is live as long as the stream is.
+        let status = unsafe { mlx_sys::mlx_synchronize(self.stream.as_ptr()) };
+        match status {
+            0 => Ok(()),
+            _ => Err(Error::new(Status::DeviceError, "the device did not finish its work")),
+        }
     }
 
     /// What people call it, as in `Apple M3 Max` or `CPU`.
@@ -56,7 +82,7 @@ impl Device {
     /// Bytes of memory not yet in use on the device: for a GPU of its own memory, else of the host's.
     pub fn available_memory(&self) -> Result<u64> {
         let in_use = mlx_rs::memory::active_memory()? as u64;
-        let own = self.gpu.then(|| {
+        let own = self.gpu.map(|_| {
             info_size(c"free_memory").or_else(|| {
                 let limit = info_size(c"max_recommended_working_set_size")
                     .or_else(|| info_size(c"total_memory"))
@@ -68,6 +94,13 @@ impl Device {
             Error::new(Status::Internal, "the amount of free memory is not known; give the cache a size")
         })
     }
+}
+
+/// Whether this build of MLX is one for CUDA.
+fn is_cuda() -> bool {
+    let mut available = false;
+    // SAFETY: the result is written on success only.
+    unsafe { mlx_sys::mlx_cuda_is_available(&mut available) == 0 && available }
 }
 
 /// Whether MLX reaches a device of this type.

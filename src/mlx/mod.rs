@@ -16,7 +16,7 @@ use mlx_rs::error::Exception;
 pub use array::{
     bits, column, columns, from_bytes, from_f16_bits, from_u32, from_words, last_columns, rows, to_bytes,
 };
-pub use device::Device;
+pub use device::{Device, Gpu};
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};

@@ -16,9 +16,6 @@ use crate::scheduler::{BlockCopy, Row, StateSave};
 /// diagonal are computed for nothing, and they stay in the cache.
 const CPU_QUERIES: usize = 128;
 
-/// Row counts are multiples of this on a CPU, or 1: OpenBLAS multiplies 16 rows faster than 2 to 15.
-const CPU_ROWS: usize = 16;
-
 /// One step's rows.
 pub struct Batch {
     /// Rows, with those that only fill up.
@@ -83,12 +80,9 @@ impl Batch {
             }
         }
         let wanted = outputs.len();
-        let mut padded = tokens;
-        if kernels.likes_full_rows(model.is_dense()) {
-            padded = fill_up(tokens);
-            if let Some(&first) = outputs.first() {
-                outputs.resize(fill_up(wanted), first);
-            }
+        let padded = kernels.fill_up(tokens, model.is_dense());
+        if let Some(&first) = outputs.first() {
+            outputs.resize(kernels.fill_up(wanted, model.is_dense()), first);
         }
         Ok(Batch {
             rows: padded,
@@ -140,7 +134,9 @@ impl Plan {
         let mut groups = Vec::new();
         let (singles, chunks) = if decode > 1 { rows.split_at(decode) } else { rows.split_at(0) };
         if !singles.is_empty() {
-            groups.push(many(singles, pages, dtype)?);
+            // On a GPU a few rows more cost less than joining zeros to the others.
+            let filled = if chunks.is_empty() && kernels.on_gpu() { padded } else { singles.len() };
+            groups.push(many(singles, filled, pages, dtype)?);
         }
         for row in chunks {
             one(row, pages, dtype, kernels.on_gpu(), &mut groups)?;
@@ -166,26 +162,25 @@ impl Plan {
     }
 }
 
-fn fill_up(rows: usize) -> usize {
-    if rows == 1 { 1 } else { rows.next_multiple_of(CPU_ROWS) }
-}
-
-/// One token each of several sequences.
-fn many(rows: &[Row], pages: &Pages, dtype: Dtype) -> Result<Group> {
-    let contexts: Vec<usize> = rows.iter().map(|row| row.start as usize + 1).collect();
+/// One token each of several sequences; `filled` rows with those that only fill up, which see the longest
+/// context in the spare block.
+fn many(rows: &[Row], filled: usize, pages: &Pages, dtype: Dtype) -> Result<Group> {
+    let mut contexts: Vec<usize> = rows.iter().map(|row| row.start as usize + 1).collect();
     let longest = contexts.iter().copied().max().unwrap_or(1);
-    let tables: Vec<&[BlockId]> = rows.iter().map(|row| &*row.blocks).collect();
+    let mut tables: Vec<&[BlockId]> = rows.iter().map(|row| &*row.blocks).collect();
+    contexts.resize(filled, longest);
+    tables.resize(filled, &[]);
     let mask = if contexts.iter().all(|&context| context == longest) {
         None
     } else {
-        let mut mask = Vec::with_capacity(rows.len() * longest);
+        let mut mask = Vec::with_capacity(filled * longest);
         for &context in &contexts {
             mask.extend((0..longest).map(|key| if key < context { 0.0 } else { f32::NEG_INFINITY }));
         }
-        let mask = Array::from_slice(&mask, &[rows.len() as i32, 1, 1, longest as i32]);
+        let mask = Array::from_slice(&mask, &[filled as i32, 1, 1, longest as i32]);
         Some(mask.as_dtype(dtype)?)
     };
-    let rows = rows.len() as i32;
+    let rows = filled as i32;
     Ok(Group { rows, table: pages.tables(&tables, longest), sequences: rows, mask, causal: false })
 }
 

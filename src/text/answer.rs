@@ -67,6 +67,16 @@ impl AnswerParser {
         AnswerParser { format, state, held: String::new(), searched: 0 }
     }
 
+    /// Whether what comes is reasoning, as far as is known.
+    pub fn is_reasoning(&self) -> bool {
+        matches!(self.state, State::Reasoning { .. })
+    }
+
+    /// Whether the answer has begun: something other than reasoning and white space has come.
+    pub fn is_speaking(&self) -> bool {
+        !matches!(self.state, State::Start | State::Reasoning { .. } | State::BeforeText)
+    }
+
     /// Takes more text and adds what is certain now.
     pub fn push(&mut self, text: &str, parts: &mut Vec<Part>) {
         self.held.push_str(text);

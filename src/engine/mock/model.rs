@@ -18,6 +18,8 @@ pub struct MockOptions {
     pub eos_token: u32,
     /// About one token in this many is `eos_token`; zero means none.
     pub eos_every: u32,
+    /// How every answer begins, as far as these tokens may be chosen.
+    pub opening: Vec<u32>,
     /// How long the device takes for a step, in microseconds, in which launches do not wait.
     pub step_micros: u64,
     /// Panics when launching the step of this number, counted from 1 over the runner's life; 0 never.
@@ -36,6 +38,7 @@ impl Default for MockOptions {
             vocab_size: 1000,
             eos_token: 2,
             eos_every: 0,
+            opening: Vec::new(),
             step_micros: 0,
             panic_at_step: 0,
             fail_at_step: 0,
@@ -57,6 +60,12 @@ impl MockOptions {
                 self.eos_token, self.vocab_size
             )));
         }
+        if let Some(token) = self.opening.iter().find(|&&token| token >= self.vocab_size) {
+            let vocab_size = self.vocab_size;
+            return Err(Error::model(format!(
+                "mock.opening has token {token}, outside the vocabulary of {vocab_size}"
+            )));
+        }
         Ok(())
     }
 
@@ -74,6 +83,9 @@ impl MockOptions {
                 !how.banned.contains(&token) && !how.params.logit_bias.iter().any(banned)
             }
         };
+        if let Some(&token) = self.opening.get(at.sampled_before as usize).filter(|&&token| may(token)) {
+            return token;
+        }
         if self.eos_every > 0 && (h >> 32).is_multiple_of(u64::from(self.eos_every)) && may(self.eos_token) {
             return self.eos_token;
         }

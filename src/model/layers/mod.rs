@@ -26,11 +26,14 @@ pub use norm::RmsNorm;
 pub use rope::{Angles, Rope};
 pub use router::{Router, Routes};
 
+use crate::error::{Error, Result};
+use crate::mlx::{Array, Gpu};
+
 /// What computes a model's parts, where there is a choice.
 #[derive(Clone)]
 pub enum Kernels {
     /// MLX's fused kernels: on a GPU.
-    Fused,
+    Fused(Gpu),
     /// MLX's elementary operations: on a CPU. The reference for the others.
     Elementary,
     /// Our own kernels, inside MLX's graph: on a CPU.
@@ -40,29 +43,33 @@ pub enum Kernels {
 
 impl Kernels {
     /// The best for a device; elementary operations if `reference` asks for them.
-    pub fn best(on_gpu: bool, reference: bool) -> Kernels {
-        match (on_gpu, reference) {
-            (true, _) => Kernels::Fused,
-            (false, true) => Kernels::Elementary,
+    pub fn best(gpu: Option<Gpu>, reference: bool) -> Kernels {
+        match (gpu, reference) {
+            (Some(gpu), _) => Kernels::Fused(gpu),
+            (None, true) => Kernels::Elementary,
             #[cfg(quire_host_op)]
-            (false, false) => Kernels::Host(crate::kernels::host::HostKernels::new()),
+            (None, false) => Kernels::Host(crate::kernels::host::HostKernels::new()),
             #[cfg(not(quire_host_op))]
-            (false, false) => Kernels::Elementary,
+            (None, false) => Kernels::Elementary,
         }
     }
 
     /// Whether they run on a GPU.
     pub fn on_gpu(&self) -> bool {
-        matches!(self, Kernels::Fused)
+        matches!(self, Kernels::Fused(_))
     }
 
-    /// Whether rows should come in multiples of 16, since BLAS multiplies them.
-    pub(super) fn likes_full_rows(&self, dense: bool) -> bool {
+    /// How many rows to compute in place of so many, the last of them only to fill up; `dense` if no weight
+    /// is quantized.
+    pub(super) fn fill_up(&self, rows: usize, dense: bool) -> usize {
         match self {
-            Kernels::Fused => false,
-            Kernels::Elementary => true,
+            Kernels::Fused(Gpu::Cuda) if !dense && (2..CUDA_ROWS).contains(&rows) => CUDA_ROWS,
+            Kernels::Fused(_) => rows,
+            Kernels::Elementary => fill_up_for_blas(rows),
             #[cfg(quire_host_op)]
-            Kernels::Host(_) => dense,
+            Kernels::Host(_) if dense => fill_up_for_blas(rows),
+            #[cfg(quire_host_op)]
+            Kernels::Host(_) => rows,
         }
     }
 
@@ -91,8 +98,13 @@ impl Kernels {
     }
 }
 
-use crate::error::{Error, Result};
-use crate::mlx::Array;
+/// MLX's quantized products on CUDA take a multiple of one row's time up to here, then that of about one.
+const CUDA_ROWS: usize = 8;
+
+/// OpenBLAS multiplies 16 rows faster than 2 to 15.
+fn fill_up_for_blas(rows: usize) -> usize {
+    if rows == 1 { 1 } else { rows.next_multiple_of(16) }
+}
 
 /// The two arrays of a split.
 fn pair(parts: Vec<Array>) -> Result<(Array, Array)> {

@@ -110,7 +110,7 @@ fn compare(activation: Activation, up_bits: &[Option<usize>], down_bits: Option<
 fn each_row_gets_the_weighted_sum_of_its_experts() {
     let device = Device::best().unwrap();
     device.run(|| {
-        for kernels in [Kernels::best(device.is_gpu(), true), Kernels::best(device.is_gpu(), false)] {
+        for kernels in [Kernels::best(device.gpu(), true), Kernels::best(device.gpu(), false)] {
             for bits in [None, Some(4), Some(6), Some(8)] {
                 compare(Activation::SwiGlu, &[bits, bits], bits, &kernels);
                 compare(Activation::Relu2, &[bits], bits, &kernels);

@@ -33,6 +33,8 @@ pub fn test() -> Result {
     check_sanitized()?;
     sh::step("swift test (mlx)");
     swift.run("test", &STRICT, &on_mlx)?;
+    sh::step("the documentation");
+    check_documentation(&swift, &on_mock)?;
     println!("\nSwift tests: passed on mock, mock under ThreadSanitizer, and mlx\n");
     Ok(())
 }
@@ -46,6 +48,16 @@ pub fn cost() -> Result {
     let run = Run { build: "mock", lib: &lib, model: sh::root().join("tests/data/mock-model") };
     let model = run.model.display().to_string();
     swift.run("run", &["--configuration", "release", "event-cost", &model], &run)
+}
+
+fn check_documentation(swift: &Swift, run: &Run<'_>) -> Result {
+    let mut command = swift.command(run);
+    command.arg("bindings/swift/scripts/check-documentation.sh");
+    let ended = command.status().map_err(|e| format!("check-documentation.sh: {e}"))?;
+    match ended.code() {
+        Some(0 | SKIPPED) => Ok(()),
+        _ => Err(format!("bindings/swift/scripts/check-documentation.sh failed ({ended})")),
+    }
 }
 
 /// An error if ThreadSanitizer is not in the tests that it should have watched.
@@ -108,15 +120,9 @@ impl Swift {
         }
     }
 
-    /// Runs `swift VERB` on the package, from the repository's root.
-    fn run(&self, verb: &str, arguments: &[&str], run: &Run<'_>) -> Result {
+    /// Something to run where `swift` is, in the repository's root: the program and its arguments are to follow.
+    fn command(&self, run: &Run<'_>) -> Command {
         let root = sh::root();
-        let variables = [
-            format!("PKG_CONFIG_PATH={}", run.lib.join("pkgconfig").display()),
-            format!("QUIRE_TEST_BUILD={}", run.build),
-            format!("QUIRE_TEST_MODEL={}", run.model.display()),
-            format!("QUIRE_TEST_DATA={}", root.join("tests/data").display()),
-        ];
         let mut command = match self {
             Swift::Own => Command::new("env"),
             Swift::Folder => {
@@ -125,11 +131,24 @@ impl Swift {
                 command
             }
         };
-        command.args(variables).args(["swift", verb, "--package-path", "bindings/swift"]);
+        command.args([
+            format!("PKG_CONFIG_PATH={}", run.lib.join("pkgconfig").display()),
+            format!("QUIRE_TEST_BUILD={}", run.build),
+            format!("QUIRE_TEST_MODEL={}", run.model.display()),
+            format!("QUIRE_TEST_DATA={}", root.join("tests/data").display()),
+        ]);
+        command.current_dir(root);
+        command
+    }
+
+    /// Runs `swift VERB` on the package.
+    fn run(&self, verb: &str, arguments: &[&str], run: &Run<'_>) -> Result {
+        let mut command = self.command(run);
+        command.args(["swift", verb, "--package-path", "bindings/swift"]);
         // Not LD_LIBRARY_PATH: macOS takes its like away from the programs that `swift` starts.
         let run_path = run.lib.display().to_string();
         command.args(["-Xlinker", "-rpath", "-Xlinker", &run_path]).args(arguments);
-        sh::run(command.current_dir(&root))
+        sh::run(&mut command)
     }
 }
 

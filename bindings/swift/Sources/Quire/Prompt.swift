@@ -20,13 +20,11 @@ public struct Prompt: Sendable, Hashable {
         content = .tokens(tokens)
     }
 
-    /// A conversation, put into text by the model's chat template.
-    ///
-    /// - Parameters:
-    ///   - tools: What the model may call.
-    ///   - thinking: Whether it is to think before it answers, where its template has that switch.
-    public init(_ transcript: Transcript, tools: [any Tool] = [], thinking: ThinkingMode = .automatic) throws {
-        content = .chat(Chat(messages: transcript.json, tools: try tools.json, thinking: thinking))
+    /// A conversation, put into text by the model's chat template. The model may call the `tools` (see
+    /// ``Tool/definition``), and thinks before it answers where its template has that switch.
+    public init(_ transcript: Transcript, tools: [ToolDefinition] = [], thinking: ThinkingMode = .automatic) {
+        let tools = tools.isEmpty ? nil : JSON.array(tools.map(\.json))
+        content = .chat(Chat(messages: transcript.json, tools: tools, thinking: thinking))
     }
 }
 

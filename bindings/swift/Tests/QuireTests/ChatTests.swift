@@ -63,7 +63,7 @@ import Testing
             text == "<|system|>Be \"brief\".\n<|end|><|user|>2 + 3?<|end|><|assistant|><think>I add.</think>Well."
                 + #"<tool_call>{"name": "add", "arguments": {"a": 2, "b": 3}}</tool_call><|end|>"#
                 + #"<|tool|>{"sum":5}<|end|><|assistant|>5"# + "\u{1}<|end|><|assistant|>")
-        let withTools = try engine.text(of: Prompt(transcript, tools: [Add()]))
+        let withTools = try engine.text(of: Prompt(transcript, tools: [Add().definition]))
         #expect(withTools.contains(#""name": "add", "description": "Adds two numbers", "parameters": {"type": "object""#))
         #expect(withTools.contains(#""a": {"type": "integer"}"#))
     }

@@ -130,7 +130,7 @@ import Testing
             (.invalidArgument, "prompt_tokens[0]", Prompt(tokens: [.max])),
             (.promptTooLong, "context", Prompt(tokens: Array(repeating: 1, count: context))),
             (.promptTooLong, "context", Prompt(String(repeating: "x", count: context + 1))),
-            (.templateMissing, "template", try Prompt(Transcript([.prompt("Hello")]))),
+            (.templateMissing, "template", Prompt(Transcript([.prompt("Hello")]))),
         ]
         for (code, name, prompt) in bad {
             await expectError(code, naming: name) { _ = try await engine.respond(to: prompt) }
@@ -143,7 +143,7 @@ import Testing
 
     @Test func templatesAreChecked() async throws {
         let broken = try await Engine(on: ModelCopy(template: "\n{% for %}"))
-        let prompt = try Prompt(Transcript([.prompt("Hello")]))
+        let prompt = Prompt(Transcript([.prompt("Hello")]))
         await expectError(.templateError, naming: "chat_template.jinja:2") { _ = try broken.text(of: prompt) }
         await expectError(.templateError, naming: "chat_template.jinja:2") { _ = try await broken.respond(to: prompt) }
         let sound = try await Engine(on: ModelCopy(template: "{{ messages[0].content }}"))

@@ -87,7 +87,7 @@ struct RealModelTests {
                 .prompt("How warm is it in Rome?"),
                 .toolCalls([ToolCall(name: "temperature", arguments: #"{"city": "Rome"}"#)], text: "", reasoning: ""),
                 .toolOutput("21", toolName: "temperature"),
-            ]), tools: [Temperature()])
+            ]), tools: [Temperature().definition])
         let answer = try await engine().respond(to: prompt, options: GenerationOptions(maximumResponseTokens: 30))
         #expect(!answer.text.isEmpty)
     }

@@ -16,9 +16,7 @@ public final class ChatSession: Sendable {
 
     private let state: Locked<State>
 
-    /// A new conversation.
-    ///
-    /// - Parameter instructions: What the model is told to be or do.
+    /// A new conversation. Its `instructions` tell the model what to be or do.
     public convenience init(engine: Engine, tools: [any Tool] = [], instructions: String? = nil) {
         self.init(engine: engine, tools: tools, transcript: Transcript(instructions: instructions))
     }
@@ -51,7 +49,7 @@ public final class ChatSession: Sendable {
 extension ChatSession {
     /// Computes what was said so far, so that the next answer begins at once.
     public func prewarm() async throws {
-        try await engine.prewarm(Prompt(transcript, tools: tools))
+        try await engine.prewarm(Prompt(transcript, tools: tools.map { try $0.definition }))
     }
 
     /// Answers, and returns the events as they come. Tools are called on the way, one after another, by the task that

@@ -129,7 +129,8 @@ actor ChatTurn {
         _ session: ChatSession, _ entries: [Transcript.Entry], _ options: GenerationOptions
     ) -> ResponseStream {
         ResponseStream.starting {
-            let prompt = try Prompt(Transcript(entries), tools: session.tools, thinking: options.thinking)
+            let tools = try session.tools.map { try $0.definition }
+            let prompt = Prompt(Transcript(entries), tools: tools, thinking: options.thinking)
             return session.engine.stream(prompt, options: options)
         }
     }

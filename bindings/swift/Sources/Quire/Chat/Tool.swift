@@ -24,6 +24,30 @@ extension Tool {
     }
 }
 
+/// What a model is told of a tool.
+public struct ToolDefinition: Sendable, Hashable {
+    public var name: String
+    public var description: String
+    /// What the arguments look like: a schema of an object.
+    public var parameters: JSONSchema
+
+    public init(name: String, description: String, parameters: JSONSchema) {
+        self.name = name
+        self.description = description
+        self.parameters = parameters
+    }
+
+    /// How the library is told of it.
+    var json: String {
+        let function = JSON.object([
+            ("name", JSON.string(name)),
+            ("description", JSON.string(description)),
+            ("parameters", parameters.json),
+        ])
+        return JSON.object([("type", "\"function\""), ("function", function)])
+    }
+}
+
 /// A tool that failed.
 public struct ToolCallError: Error, Sendable {
     public let tool: any Tool
@@ -32,16 +56,9 @@ public struct ToolCallError: Error, Sendable {
 }
 
 extension Tool {
-    /// How the library is told of it.
-    fileprivate var json: String {
-        get throws {
-            let function = JSON.object([
-                ("name", JSON.string(name)),
-                ("description", JSON.string(description)),
-                ("parameters", try parameters.json),
-            ])
-            return JSON.object([("type", "\"function\""), ("function", function)])
-        }
+    /// What the model is told of it.
+    public var definition: ToolDefinition {
+        get throws { ToolDefinition(name: name, description: description, parameters: try parameters) }
     }
 
     /// Calls it with what the model wrote, and returns what the model gets. Arguments that are none are the model's
@@ -65,11 +82,6 @@ extension Tool {
 }
 
 extension [any Tool] {
-    /// A JSON array; nil if there are none.
-    var json: String? {
-        get throws { isEmpty ? nil : JSON.array(try map { try $0.json }) }
-    }
-
     /// What the model gets for a call.
     func output(for call: ToolCall) async throws -> String {
         guard let tool = first(where: { $0.name == call.name }) else {

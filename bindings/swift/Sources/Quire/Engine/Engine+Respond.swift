@@ -7,11 +7,8 @@ extension Engine {
         try await stream(prompt, options: options).collect()
     }
 
-    /// Returns the answer as a value: the model can write nothing but JSON that `schema` allows.
-    ///
-    /// - Parameters:
-    ///   - type: What the answer is decoded as.
-    ///   - schema: The schema of the type; if nil, it is derived: see ``JSONSchema/init(for:)``.
+    /// Returns the answer as a value of `type`: the model can write nothing but JSON that `schema` allows. If that is
+    /// nil, it is derived from the type: see ``JSONSchema/init(for:)``.
     ///
     /// Throws ``ResponseDecodingError`` if the answer is not such a value, which happens where it is cut off by
     /// ``GenerationOptions/maximumResponseTokens``.

@@ -1,10 +1,8 @@
 import CQuire
 
 extension Engine {
-    /// The tokens of a text.
-    ///
-    /// - Parameter addingSpecialTokens: Whether to add what the model wants around a text, such as a token that begins
-    ///   it.
+    /// The tokens of a text; with `addingSpecialTokens` also what the model wants around one, such as a token that
+    /// begins it.
     public func tokens(of text: String, addingSpecialTokens: Bool = false) throws -> [TokenID] {
         try Arena.use { arena in
             let (bytes, count) = arena.copy(text)

@@ -24,9 +24,8 @@ pub fn test() -> Result {
 
     sh::step("swift test (mock)");
     swift.run("test", &STRICT, &on_mock)?;
-    sh::step("swift run readme-example (mock)");
-    let model = on_mock.model.display().to_string();
-    swift.run("run", &[&STRICT[..], &["readme-example", &model]].concat(), &on_mock)?;
+    sh::step("the tutorial's project (mock)");
+    swift.run_in(&tutorial()?, "run", &["hello", &on_mock.model.display().to_string()], &on_mock)?;
     sh::step("swift test --sanitize=thread (mock)");
     let sanitized = ["--sanitize=thread", "--scratch-path", "bindings/swift/.build-tsan"];
     swift.run("test", &sanitized, &on_mock)?;
@@ -48,6 +47,19 @@ pub fn cost() -> Result {
     let run = Run { build: "mock", lib: &lib, model: sh::root().join("tests/data/mock-model") };
     let model = run.model.display().to_string();
     swift.run("run", &["--configuration", "release", "event-cost", &model], &run)
+}
+
+/// The project of the documentation's tutorial, as its reader ends up with it: a package that depends on ours.
+fn tutorial() -> Result<PathBuf> {
+    let root = sh::root();
+    let files = root.join("bindings/swift/Sources/Quire/Quire.docc/Resources");
+    let project = root.join("build/tests/swift-tutorial");
+    let manifest = sh::read(&files.join("first-token-package.swift"))?;
+    let here = manifest.replace("/path/to/quire", &root.display().to_string());
+    sh::write_if_changed(&project.join("Package.swift"), &here)?;
+    let program = sh::read(&files.join("first-token-4.swift"))?;
+    sh::write_if_changed(&project.join("Sources/hello/main.swift"), &program)?;
+    Ok(project)
 }
 
 fn check_documentation(swift: &Swift, run: &Run<'_>) -> Result {
@@ -141,10 +153,15 @@ impl Swift {
         command
     }
 
-    /// Runs `swift VERB` on the package.
+    /// Runs `swift VERB` on our package.
     fn run(&self, verb: &str, arguments: &[&str], run: &Run<'_>) -> Result {
+        self.run_in(&sh::root().join("bindings/swift"), verb, arguments, run)
+    }
+
+    /// Runs `swift VERB` on a package.
+    fn run_in(&self, package: &Path, verb: &str, arguments: &[&str], run: &Run<'_>) -> Result {
         let mut command = self.command(run);
-        command.args(["swift", verb, "--package-path", "bindings/swift"]);
+        command.args(["swift", verb, "--package-path"]).arg(package);
         // Not LD_LIBRARY_PATH: macOS takes its like away from the programs that `swift` starts.
         let run_path = run.lib.display().to_string();
         command.args(["-Xlinker", "-rpath", "-Xlinker", &run_path]).args(arguments);

@@ -17,6 +17,8 @@ import Quire
 @available(tvOS, unavailable)
 @available(watchOS, unavailable)
 public struct QuireLanguageModel: LanguageModel {
+    public typealias Executor = QuireExecutor
+
     public let executorConfiguration: QuireExecutor.Configuration
 
     public init(engine: Engine) {

@@ -1,5 +1,11 @@
 import CQuire
 
+#if canImport(FoundationEssentials)
+import FoundationEssentials
+#else
+import Foundation
+#endif
+
 /// What the library refuses or fails at: a code to branch on, and a message for people that names the file, field or
 /// argument.
 public struct QuireError: Error, Sendable, Hashable {
@@ -100,8 +106,9 @@ extension QuireError.Code {
     }
 }
 
-extension QuireError: CustomStringConvertible {
+extension QuireError: CustomStringConvertible, LocalizedError {
     public var description: String { "\(code): \(message)" }
+    public var errorDescription: String? { message }
 }
 
 /// Calls into the library; what it refuses is thrown.

@@ -18,6 +18,9 @@ extension GenerationOptions {
             raw.timeout_ms = UInt64(exactly: milliseconds) ?? .max
         }
         (raw.cache_salt, raw.cache_salt_len) = arena.copy(cacheSalt)
+        if let isParsed {
+            raw.parse = isParsed ? QUIRE_PARSE_ON : QUIRE_PARSE_OFF
+        }
         if let grammar {
             raw.grammar_kind = grammar.kind
             (raw.grammar, raw.grammar_len) = arena.copy(grammar.text)

@@ -100,8 +100,10 @@ public struct GenerationOptions: Sendable, Hashable {
     public var cacheSalt: String
     /// What the answer must look like.
     public var grammar: Grammar?
-    /// Whether the model is to think before it answers, in a conversation.
+    /// Whether the model is to think before it answers, in a conversation that does not say so itself.
     public var thinking: ThinkingMode
+    /// Whether the answer is taken apart into text, reasoning and tool calls. If nil: if the prompt is a conversation.
+    public var isParsed: Bool?
 
     public init(
         sampling: SamplingMode? = nil,
@@ -121,7 +123,8 @@ public struct GenerationOptions: Sendable, Hashable {
         timeout: Duration? = nil,
         cacheSalt: String = "",
         grammar: Grammar? = nil,
-        thinking: ThinkingMode = .automatic
+        thinking: ThinkingMode = .automatic,
+        isParsed: Bool? = nil
     ) {
         self.sampling = sampling
         self.temperature = temperature
@@ -141,6 +144,7 @@ public struct GenerationOptions: Sendable, Hashable {
         self.cacheSalt = cacheSalt
         self.grammar = grammar
         self.thinking = thinking
+        self.isParsed = isParsed
     }
 }
 

@@ -43,7 +43,8 @@ struct Chat: Sendable, Hashable {
     let tools: String?
     let thinking: ThinkingMode
 
-    func raw(_ arena: Arena) -> quire_chat {
+    /// `thinking` counts where the conversation itself says nothing of it.
+    func raw(_ arena: Arena, thinking otherwise: ThinkingMode = .automatic) -> quire_chat {
         var raw = quire_chat()
         raw.struct_size = MemoryLayout<quire_chat>.stride
         (raw.messages, raw.messages_len) = arena.copy(messages)
@@ -51,7 +52,7 @@ struct Chat: Sendable, Hashable {
             (raw.tools, raw.tools_len) = arena.copy(tools)
         }
         raw.thinking =
-            switch thinking {
+            switch thinking == .automatic ? otherwise : thinking {
             case .automatic: QUIRE_THINKING_DEFAULT
             case .on: QUIRE_THINKING_ON
             case .off: QUIRE_THINKING_OFF
@@ -79,14 +80,14 @@ extension PromptRepresentable where Self == Prompt {
 }
 
 extension Prompt {
-    func fill(_ raw: inout quire_request_options, _ arena: Arena) throws {
+    func fill(_ raw: inout quire_request_options, _ arena: Arena, thinking: ThinkingMode) {
         switch content {
         case .text(let text):
             (raw.prompt, raw.prompt_len) = arena.copy(text)
         case .tokens(let tokens):
             (raw.prompt_tokens, raw.prompt_token_count) = (arena.copy(tokens), tokens.count)
         case .chat(let chat):
-            raw.chat = arena.copy([chat.raw(arena)])
+            raw.chat = arena.copy([chat.raw(arena, thinking: thinking)])
         }
     }
 }

@@ -6,6 +6,7 @@ import Testing
 /// Conversations, on the mock with a chat template of the common kind.
 @Suite(.mockOnly) struct ChatTests {
     static let template = """
+        {%- if enable_thinking is defined %}<|thinking {{ enable_thinking }}|>{% endif -%}
         {%- if tools %}<|tools|>{% for tool in tools %}{{ tool | tojson }}{% endfor %}
         Call with <tool_call>{"name": ..., "arguments": ...}</tool_call>
         {% endif -%}
@@ -228,6 +229,21 @@ import Testing
         try await expectAtRest(engine)
     }
 
+    @Test func thinkingIsSwitched() async throws {
+        let engine = try await Self.engine()
+        let transcript = Transcript([.prompt("Sure?")])
+        let plain = try engine.text(of: Prompt(transcript))
+        let off = try engine.text(of: Prompt(transcript, thinking: .off))
+        #expect(off == "<|thinking False|>" + plain)
+        var options = GenerationOptions(maximumResponseTokens: 1)
+        options.thinking = .off
+        let session = ChatSession(engine: engine)
+        #expect(try await session.respond(to: "Sure?", options: options).usage.promptTokens == off.utf8.count)
+        options.thinking = .on
+        let itself = try await engine.respond(to: Prompt(transcript, thinking: .off), options: options)
+        #expect(itself.usage.promptTokens == off.utf8.count)
+    }
+
     @Test func reasoningIsKeptApart() async throws {
         let engine = try await Engine(on: ModelCopy(template: Self.template))
         var options = GenerationOptions(maximumResponseTokens: 200)
@@ -237,5 +253,9 @@ import Testing
         #expect(answer.text == "yes")
         #expect(answer.reasoning.hasPrefix("hm"))
         #expect(session.transcript.last == .response("yes", reasoning: answer.reasoning))
+        options.isParsed = false
+        #expect(try await session.respond(to: "Sure?", options: options).text.hasPrefix("<think>hm"))
+        options.isParsed = true
+        #expect(try await engine.respond(to: "Sure?", options: options).text == "yes")
     }
 }

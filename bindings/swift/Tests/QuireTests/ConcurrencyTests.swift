@@ -182,7 +182,7 @@ import Testing
             let core = try EngineCore(model: model.path, options: EngineOptions(), router: #require(router))
             router = nil
             let request = try core.submit { raw, arena in
-                try somePrompt.fill(&raw, arena)
+                somePrompt.fill(&raw, arena, thinking: .automatic)
                 try Self.endless.fill(&raw, arena)
             }
             _ = try await request.next()

@@ -130,7 +130,7 @@ actor ChatTurn {
     ) -> ResponseStream {
         ResponseStream.starting {
             let tools = try session.tools.map { try $0.definition }
-            let prompt = Prompt(Transcript(entries), tools: tools, thinking: options.thinking)
+            let prompt = Prompt(Transcript(entries), tools: tools)
             return session.engine.stream(prompt, options: options)
         }
     }

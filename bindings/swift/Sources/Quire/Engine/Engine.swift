@@ -70,7 +70,7 @@ extension Engine {
         ResponseStream(
             Result {
                 try core.submit { raw, arena in
-                    try prompt.promptRepresentation.fill(&raw, arena)
+                    prompt.promptRepresentation.fill(&raw, arena, thinking: options.thinking)
                     try options.fill(&raw, arena)
                 }
             }

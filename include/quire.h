@@ -13,6 +13,7 @@
  *       quire_engine_submit          returns at once with a request id
  *       quire_engine_wait            events: deltas, then exactly one terminal event a request
  *       quire_event_free
+ *     quire_engine_suspend, _resume  optional: nothing runs in between
  *     quire_engine_shutdown        optional: drain, or cancel, by a deadline
  *     quire_engine_release         ends the threads, frees the model
  *
@@ -350,6 +351,21 @@ quire_status quire_engine_shutdown(const quire_engine *engine,
                                    quire_shutdown_mode mode,
                                    int64_t deadline_ms,
                                    quire_error **error);
+
+// Suspends an engine, as an app does that goes to the background: the step that is running ends, and no other
+// begins until quire_engine_resume. When this returns the device has nothing to do. Requests are accepted and
+// cancelled meanwhile, wait, and keep their pages; their deadlines run on, and are looked at after the resumption.
+// Saving and loading the cache works too. Suspended twice is suspended once; quire_engine_shutdown ends it.
+//
+// Any thread, callbacks too; waits for the step. Fails with QUIRE_SHUT_DOWN, or with QUIRE_DEVICE_ERROR or
+// QUIRE_OUT_OF_MEMORY if that step failed; then the engine is suspended all the same.
+quire_status quire_engine_suspend(const quire_engine *engine,
+                                  quire_error **error);
+
+// Resumes an engine that was suspended; harmless if it was not.
+//
+// Any thread, callbacks too; does not wait.
+quire_status quire_engine_resume(const quire_engine *engine, quire_error **error);
 
 // Releases an engine: cancels what it still runs, ends its threads, frees the model. The handle is gone,
 // whatever is returned. With callback delivery every terminal event and then release_on_event_data come

@@ -225,6 +225,19 @@ impl Engine {
         self.ask(|answer| Command::LoadCache(path.to_owned(), answer))
     }
 
+    /// Lets the step that is running end and starts no other until [`Engine::resume`]. Requests are accepted and
+    /// cancelled meanwhile. Suspended twice is suspended once; a shutdown ends it.
+    ///
+    /// Errors: `DeviceError` if that step failed, the engine being suspended all the same; `ShutDown`.
+    pub fn suspend(&self) -> Result<()> {
+        self.ask(Command::Suspend)
+    }
+
+    /// Ends a suspension, if there is one. Does not wait.
+    pub fn resume(&self) {
+        self.send(Command::Resume);
+    }
+
     /// Sends a command that is answered, and waits for the answer.
     fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
         let (answer, answers) = bounded(1);
@@ -328,6 +341,6 @@ fn encode_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     tokenizer.encode(text, !has_bos)
 }
 
-fn shut_down() -> Error {
+pub(super) fn shut_down() -> Error {
     Error::new(Status::ShutDown, "the engine has been shut down")
 }

@@ -27,6 +27,10 @@ pub(super) enum Command {
     CancelAll,
     /// End.
     Shutdown(Shutdown),
+    /// Run no step until told to go on; answered when none is running.
+    Suspend(Sender<Result<()>>),
+    /// Go on.
+    Resume,
     /// Write the cached prefixes to a file and say how many blocks there were.
     SaveCache(PathBuf, Sender<Result<u64>>),
     /// Take cached prefixes from a file and say how many blocks came.

@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::active::Active;
 use super::event::{Event, RequestId};
+use super::handle::shut_down;
 use super::options::Shutdown;
 use super::pace::Pace;
 use super::runner::{Runner, Sampled};
@@ -43,6 +44,8 @@ pub(super) struct Worker {
     /// Terminal events of this turn: sent at its end, after pages and statistics are in order.
     ended: Vec<Event>,
     shutdown: Option<Stop>,
+    /// Commands are taken, but no step is run.
+    suspended: bool,
     /// The command that woke the thread.
     inbox: Option<Command>,
 }
@@ -120,6 +123,7 @@ impl Worker {
             counts: Statistics::default(),
             ended: Vec::new(),
             shutdown: None,
+            suspended: false,
             inbox: None,
         }
     }
@@ -147,7 +151,8 @@ impl Worker {
 
     /// Sleeps until there is something to do.
     fn wait_for_work(&mut self) {
-        if !self.is_idle() || self.shutdown.is_some() {
+        let has_work = !self.is_idle() && !self.suspended;
+        if has_work || self.shutdown.is_some() {
             return;
         }
         match self.commands.recv() {
@@ -169,7 +174,9 @@ impl Worker {
         if self.shutdown.is_some_and(|stop| stop.is_due(Instant::now())) {
             self.cancel_all()?;
         }
-        self.step()?;
+        if !self.suspended {
+            self.step()?;
+        }
         // The registry was closed before the shutdown was sent, and submits are sent under its lock: none
         // can follow.
         let last = self.shutdown.is_some() && self.is_idle();
@@ -187,7 +194,18 @@ impl Worker {
             Command::Shutdown(mode) => {
                 let stop = Stop::new(mode, Instant::now());
                 self.shutdown = Some(self.shutdown.map_or(stop, |earlier| earlier.stricter(stop)));
+                // What is to be drained has to run.
+                self.suspended = false;
             }
+            Command::Suspend(answer) if self.shutdown.is_some() => drop(answer.send(Err(shut_down()))),
+            Command::Suspend(answer) => {
+                let idle = self.settle_all();
+                // Also if the step failed, for then too none is running.
+                self.suspended = true;
+                drop(answer.send(idle.clone()));
+                return idle;
+            }
+            Command::Resume => self.suspended = false,
             // Who asked may have gone; then nobody wants the answer.
             Command::SaveCache(path, answer) => drop(answer.send(self.save_cache(&path))),
             Command::LoadCache(path, answer) => {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use divan::{Bencher, black_box};
 use quire::engine::Runner;
 use quire::engine::mock::{MockOptions, MockRunner};
-use quire::sampling::SamplingParams;
+use quire::sampling::{RowSampling, SamplingParams};
 use quire::scheduler::{NewSequence, Scheduler, SchedulerConfig, Step};
 
 fn main() {
@@ -102,7 +102,7 @@ fn turn_on_the_mock(bencher: Bencher) {
     let (now, greedy) = (Instant::now(), SamplingParams::default());
     let mut turn = |collect: bool| {
         let step = scheduler.plan(now).unwrap().step.unwrap();
-        let params: Vec<_> = step.rows.iter().map(|r| r.samples.then_some(&greedy)).collect();
+        let params: Vec<_> = step.rows.iter().map(|r| r.samples.then(|| RowSampling::new(&greedy))).collect();
         runner.launch(black_box(&step), &params).unwrap();
         for sampled in if collect { runner.collect().unwrap() } else { Vec::new() } {
             scheduler.on_sampled(sampled.id, sampled.token).unwrap();

@@ -1,12 +1,12 @@
 //! Runs a model by steps, without the engine: loads it, prefills a prompt, decodes, prints tokens and
-//! times. `cargo run --release --example steps -- MODEL [prompt tokens] [new tokens] [streams]`
+//! times. `cargo run --release --example steps -- MODEL [prompt tokens] [new tokens] [streams] [gpu-kernels]`
 
 use std::time::Instant;
 
 use quire::engine::load::load;
 use quire::model::LoadOptions;
 use quire::model::locate::locate;
-use quire::sampling::SamplingParams;
+use quire::sampling::{RowSampling, SamplingParams};
 use quire::scheduler::{Row, RowInput, Step};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (prompt, new, streams) = (number(2, 16)?, number(3, 32)?, number(4, 1)?);
 
     let start = Instant::now();
-    let options = LoadOptions { max_sequences: streams.max(1), ..LoadOptions::default() };
+    let gpu_kernels = args.iter().any(|arg| arg == "gpu-kernels");
+    let options = LoadOptions { max_sequences: streams.max(1), gpu_kernels, ..LoadOptions::default() };
     let mut loaded = load(&locate(model)?, &options, &mut |_, _| true)?;
     println!("load {:.2} s, {:?}", start.elapsed().as_secs_f64(), loaded.info);
     println!("resident {} MB", resident_mb());
@@ -40,7 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 samples: true,
                 sampled_before: 0,
             };
-            runner.launch(&Step { rows: vec![row], ..Step::default() }, &[Some(&greedy)])?;
+            runner
+                .launch(&Step { rows: vec![row], ..Step::default() }, &[Some(RowSampling::new(&greedy))])?;
             for sampled in runner.collect()? {
                 out[sampled.id as usize].push(sampled.token);
             }
@@ -60,7 +62,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     sampled_before: n as u32,
                 })
                 .collect();
-            runner.launch(&Step { rows, ..Step::default() }, &vec![Some(&greedy); streams])?;
+            runner
+                .launch(&Step { rows, ..Step::default() }, &vec![Some(RowSampling::new(&greedy)); streams])?;
             launched += 1;
             if launched > 1 {
                 launched -= 1;

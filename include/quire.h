@@ -13,6 +13,7 @@
  *       quire_engine_submit          returns at once with a request id
  *       quire_engine_wait            events: deltas, then exactly one terminal event a request
  *       quire_event_free
+ *     quire_engine_suspend, _resume  optional: nothing runs in between
  *     quire_engine_shutdown        optional: drain, or cancel, by a deadline
  *     quire_engine_release         ends the threads, frees the model
  *
@@ -169,6 +170,10 @@ typedef int32_t quire_status;
 
 // The model's chat template is malformed, refuses the conversation, or does too much work.
 #define QUIRE_TEMPLATE_ERROR 23
+
+// A grammar is malformed, allows no text, or is too complex; the message says what is wrong and where. As the
+// status of a failed request: the grammar became too complex on the way.
+#define QUIRE_GRAMMAR_INVALID 24
 
 // The name of a status in lower case ("queue full"), NUL-terminated and never freed; "unknown status"
 // for a number that is none.
@@ -347,6 +352,21 @@ quire_status quire_engine_shutdown(const quire_engine *engine,
                                    int64_t deadline_ms,
                                    quire_error **error);
 
+// Suspends an engine, as an app does that goes to the background: the step that is running ends, and no other
+// begins until quire_engine_resume. When this returns the device has nothing to do. Requests are accepted and
+// cancelled meanwhile, wait, and keep their pages; their deadlines run on, and are looked at after the resumption.
+// Saving and loading the cache works too. Suspended twice is suspended once; quire_engine_shutdown ends it.
+//
+// Any thread, callbacks too; waits for the step. Fails with QUIRE_SHUT_DOWN, or with QUIRE_DEVICE_ERROR or
+// QUIRE_OUT_OF_MEMORY if that step failed; then the engine is suspended all the same.
+quire_status quire_engine_suspend(const quire_engine *engine,
+                                  quire_error **error);
+
+// Resumes an engine that was suspended; harmless if it was not.
+//
+// Any thread, callbacks too; does not wait.
+quire_status quire_engine_resume(const quire_engine *engine, quire_error **error);
+
 // Releases an engine: cancels what it still runs, ends its threads, frees the model. The handle is gone,
 // whatever is returned. With callback delivery every terminal event and then release_on_event_data come
 // before this returns; without it, events not taken are dropped.
@@ -432,9 +452,38 @@ typedef struct quire_string {
 } quire_string;
 
 // Whether an answer is taken apart. The model's chat template tells how it marks reasoning (<think>) and
-// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
-// there are tools). In other formats all is text.
+// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), [TOOL_CALLS] (Mistral), or JSON by
+// itself (Llama, only where there are tools). In other formats all is text.
 typedef int32_t quire_parse;
+
+// What is added to a token's logit.
+typedef struct quire_logit_bias {
+    // The token.
+    uint32_t token;
+    // Added to its logit before anything else happens; minus infinity bans it.
+    float bias;
+} quire_logit_bias;
+
+// In which form a grammar is written.
+typedef int32_t quire_grammar_kind;
+
+// There is no grammar.
+#define QUIRE_GRAMMAR_NONE 0
+
+// A JSON schema; the answer is JSON that it validates.
+#define QUIRE_GRAMMAR_JSON_SCHEMA 1
+
+// Any JSON object; there is no text.
+#define QUIRE_GRAMMAR_JSON_OBJECT 2
+
+// A regular expression (syntax of Rust's regex crate) that the whole answer matches.
+#define QUIRE_GRAMMAR_REGEX 3
+
+// A grammar in llguidance's dialect of Lark.
+#define QUIRE_GRAMMAR_LARK 4
+
+// A JSON array of strings; the answer is one of them.
+#define QUIRE_GRAMMAR_CHOICE 5
 
 // One request. Fill with quire_request_options_init, then set a prompt (one of prompt, prompt_tokens
 // and chat) and what else you like. Everything is copied during quire_engine_submit.
@@ -493,6 +542,53 @@ typedef struct quire_request_options {
     const quire_chat *chat;
     // Whether the answer is taken apart into text, reasoning and tool calls: one of QUIRE_PARSE_*.
     quire_parse parse;
+    // How many answers to give, 1 to 128; more than 1 needs a temperature. Each is a request of its own, with
+    // its own events and id: the first id comes from quire_engine_submit, the others follow it. They compute
+    // their common prompt once and share its pages. The first answer is what it would be alone. Default 1.
+    uint32_t n;
+    // Tokens to generate before the answer may end: until then neither end-of-sequence tokens (unless
+    // ignore_eos) nor stop tokens are chosen. At most max_tokens. Default 0.
+    uint32_t min_tokens;
+    // Keep the smallest set of tokens, most typical first, that together have this probability (locally
+    // typical sampling), above 0 and at most 1. It acts on what top_k, top_p and min_p have left. Default 1.
+    float typical_p;
+    // How often, 0 to 1, XTC takes place for a token: then, of the tokens with a probability of
+    // xtc_threshold or more, only the least likely is kept. Default 0.
+    float xtc_probability;
+    // From which probability on a token is one of XTC's top choices, 0 to 0.5. Default 0.1.
+    float xtc_threshold;
+    // Divides the positive logits and multiplies the negative ones of tokens that are in the prompt or the
+    // answer, above 0 and at most 100. Default 1: nothing.
+    float repetition_penalty;
+    // Taken from the logits of tokens that are in the answer, -100 to 100. Default 0.
+    float presence_penalty;
+    // Taken from the logits of tokens in the answer once for each time they are there, -100 to 100. Default 0.
+    float frequency_penalty;
+    // How many of the latest tokens, prompt and answer together, the three penalties look at. Default 0: all.
+    uint32_t penalty_window;
+    // What is added to the logits of some tokens, at most 4096, none twice.
+    const quire_logit_bias *logit_bias;
+    // Number of biases.
+    size_t logit_bias_count;
+    // 1 for the log-probability of each token of the answer. Log-probabilities are natural logarithms of the
+    // model's own probabilities, before bias, penalties, temperature and everything else. Default 0.
+    int32_t logprobs;
+    // With each of them this many of the most likely tokens and theirs, at most 20. Default 0.
+    uint32_t top_logprobs;
+    // 1 for the log-probabilities of the prompt's tokens too; the prompt is then computed whole, whatever is cached.
+    // top_logprobs holds for them as well. Of n answers the first gives them. Default 0.
+    int32_t prompt_logprobs;
+    // Makes the answer follow a grammar: one of QUIRE_GRAMMAR_*. Every other setting still holds, but what the
+    // grammar needs is never banned. An answer cut off by max_tokens is the beginning of such a text. If the prompt
+    // ends inside reasoning (<think>) and the answer is taken apart (parse), the model may finish thinking
+    // and the grammar is for what follows; else it is for all of the answer, so that a model that opens its
+    // reasoning itself gives none. Needs a model with a tokenizer. Default QUIRE_GRAMMAR_NONE.
+    quire_grammar_kind grammar_kind;
+    // The grammar as UTF-8 text of grammar_len bytes, at most 1 MiB, and a regular expression, by itself or in a
+    // schema, at most 64 KiB; no NUL needed.
+    const char *grammar;
+    // Length of grammar in bytes.
+    size_t grammar_len;
 } quire_request_options;
 
 // If the prompt is a chat.
@@ -514,10 +610,10 @@ quire_status quire_request_options_init(quire_request_options *options,
 // Submits a request and returns at once; the answer comes as events. *request becomes its id: never 0,
 // never used twice by one engine.
 //
-// Any thread, callbacks too. Tokenizes the prompt on the calling thread. Fails with
+// Any thread, callbacks too. Tokenizes the prompt and compiles the grammar on the calling thread. Fails with
 // QUIRE_INVALID_ARGUMENT, QUIRE_INVALID_STRUCT_SIZE, QUIRE_INVALID_UTF8, QUIRE_TOKENIZER_MISSING,
-// QUIRE_TEMPLATE_MISSING, QUIRE_TEMPLATE_ERROR, QUIRE_PROMPT_TOO_LONG, QUIRE_QUEUE_FULL or
-// QUIRE_SHUT_DOWN; then no event will come.
+// QUIRE_TEMPLATE_MISSING, QUIRE_TEMPLATE_ERROR, QUIRE_PROMPT_TOO_LONG, QUIRE_GRAMMAR_INVALID,
+// QUIRE_QUEUE_FULL or QUIRE_SHUT_DOWN; then no event will come.
 quire_status quire_engine_submit(const quire_engine *engine,
                                  const quire_request_options *options,
                                  uint64_t *request,
@@ -581,6 +677,17 @@ typedef int32_t quire_finish_reason;
 // One of the request's stop strings came.
 #define QUIRE_FINISH_STOP_STRING 4
 
+// The request's grammar is complete: nothing could follow.
+#define QUIRE_FINISH_GRAMMAR 5
+
+// A token and the natural logarithm of its probability.
+typedef struct quire_token_logprob {
+    // The token.
+    uint32_t token;
+    // Its log-probability.
+    float logprob;
+} quire_token_logprob;
+
 // One event of one request. Every accepted request has any number of deltas and then exactly one terminal
 // event, when its pages are already free.
 //
@@ -634,6 +741,25 @@ typedef struct quire_event {
     const char *tool_name;
     // Length of tool_name in bytes.
     size_t tool_name_len;
+    // Which of the answers to its prompt this is, from 0 on; see n of quire_request_options.
+    uint32_t answer_index;
+    // The log-probabilities of a delta's tokens, token_count of them, if the request asked for them; else
+    // NULL.
+    const float *logprobs;
+    // For each of a delta's tokens, in order, top_logprob_count of the most likely tokens in its place, most
+    // likely first; NULL if that is 0.
+    const quire_token_logprob *top_logprobs;
+    // How many of these each token has: as many as the request asked for.
+    size_t top_logprob_count;
+    // In a request's first delta, if it asked for them: the log-probabilities of its prompt's tokens from the second
+    // on, prompt_logprob_count of them; else NULL. Such a delta may have no token of the answer.
+    const float *prompt_logprobs;
+    // For each of these, prompt_top_logprobs_each of the most likely tokens in its place; NULL if that is 0.
+    const quire_token_logprob *prompt_top_logprobs;
+    // How many of the prompt's tokens have one: one less than the prompt has tokens.
+    size_t prompt_logprob_count;
+    // How many of the most likely tokens each has: as many as the request asked for.
+    size_t prompt_top_logprobs_each;
 } quire_event;
 
 // Takes the next event if there is one. *event becomes the event, to be freed with quire_event_free,
@@ -797,6 +923,17 @@ quire_status quire_engine_detokenize(const quire_engine *engine,
                                      size_t capacity,
                                      size_t *text_len,
                                      quire_error **error);
+
+// As quire_engine_detokenize, by the decoder of the tokenizers library that Quire's own stands in for. The text is
+// the same and comes many times slower; this is there to check and to measure the other one.
+quire_status quire_engine_detokenize_reference(const quire_engine *engine,
+                                               const uint32_t *tokens,
+                                               size_t token_count,
+                                               int32_t skip_special,
+                                               char *text,
+                                               size_t capacity,
+                                               size_t *text_len,
+                                               quire_error **error);
 
 
 /* Streaming detokenizers ---------------------------------------------------------------------------- */

@@ -58,11 +58,13 @@ pub enum Status {
     TemplateMissing = 22,
     /// The model's chat template is malformed, refuses the conversation, or does too much work.
     TemplateError = 23,
+    /// A grammar (JSON schema, regular expression, ...) is malformed, impossible or too complex.
+    GrammarInvalid = 24,
 }
 
 impl Status {
     /// Every status, in numeric order.
-    pub const ALL: [Status; 24] = [
+    pub const ALL: [Status; 25] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::InvalidStructSize,
@@ -87,6 +89,7 @@ impl Status {
         Status::CacheInvalid,
         Status::TemplateMissing,
         Status::TemplateError,
+        Status::GrammarInvalid,
     ];
 
     /// The status with this number, if there is one.
@@ -126,6 +129,7 @@ impl Status {
             Status::CacheInvalid => c"cache invalid",
             Status::TemplateMissing => c"template missing",
             Status::TemplateError => c"template error",
+            Status::GrammarInvalid => c"grammar invalid",
         }
     }
 

@@ -7,10 +7,11 @@
 //! caller's thread ([`text`]) and sends it to the one thread that owns the model. There the [`scheduler`] plans
 //! each step from ids alone, with pages from the [`cache`]; a runner launches it on the device, where the
 //! [`model`]'s layers run on [`kernels`] and MLX and [`sampling`] picks the tokens; while the device works on
-//! the next step, the engine turns the last one's tokens into text and events.
+//! the next step, the engine turns the last one's tokens into text and events, and works out what a [`grammar`]
+//! allows to follow them.
 //!
-//! Imports go down only: `ffi` to `engine` to `scheduler`, `model`, `sampling` and `text` to `cache` and `kernels`
-//! to `mlx`. What knows no MLX (`scheduler`, `text`, `engine`, the page index, all checks of a model's files)
+//! Imports go down only: `ffi` to `engine` to `scheduler`, `model`, `sampling`, `grammar` and `text` to `cache` and `kernels`
+//! to `mlx`. What knows no MLX (`scheduler`, `text`, `grammar`, `engine`, the page index, all checks of a model's files)
 //! builds with `--no-default-features`, on a deterministic mock behind the same runner trait: most tests,
 //! sanitizers and valgrind run on that build, in seconds.
 //!
@@ -20,6 +21,7 @@ pub mod cache;
 pub mod engine;
 pub mod error;
 pub mod ffi;
+pub mod grammar;
 pub mod kernels;
 pub mod log;
 #[cfg(feature = "mlx")]

@@ -281,7 +281,14 @@ fn neighbours_with_other_settings_change_nothing() {
     let engine = model.engine();
     let plain = tokens(&[1, 2, 3], 50);
     let hot = |seed| RequestOptions {
-        sampling: SamplingParams { temperature: 2.0, top_k: 5, top_p: 0.5, min_p: 0.1, seed },
+        sampling: SamplingParams {
+            temperature: 2.0,
+            top_k: 5,
+            top_p: 0.5,
+            min_p: 0.1,
+            seed,
+            ..Default::default()
+        },
         ..tokens(&[1, 2, 3], 50)
     };
     let requests = vec![hot(1), plain.clone(), hot(2), hot(1)];

@@ -7,7 +7,7 @@ use quire::engine::Runner;
 use quire::engine::load::load;
 use quire::model::LoadOptions;
 use quire::model::locate::locate;
-use quire::sampling::SamplingParams;
+use quire::sampling::{RowSampling, SamplingParams};
 use quire::scheduler::{Row, RowInput, Step};
 use serde::Deserialize;
 
@@ -65,7 +65,10 @@ fn follow(runner: &mut dyn Runner, block_size: u32, id: u64, case: &Case) -> usi
         let end = start + row.input_len() as u32;
         let blocks = (0..end.div_ceil(block_size)).collect();
         runner
-            .launch(&Step { rows: vec![Row { blocks, ..row }], ..Step::default() }, &[Some(&greedy)])
+            .launch(
+                &Step { rows: vec![Row { blocks, ..row }], ..Step::default() },
+                &[Some(RowSampling::new(&greedy))],
+            )
             .unwrap();
         let sampled = runner.collect().unwrap();
         let own = sampled[0].token;

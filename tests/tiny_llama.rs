@@ -13,7 +13,7 @@ use quire::model::layers::Kernels;
 use quire::model::locate::locate;
 use quire::model::weights::Weights;
 use quire::model::{Architecture, Checkpoint};
-use quire::sampling::SamplingParams;
+use quire::sampling::{RowSampling, SamplingParams};
 use quire::scheduler::{Row, RowInput};
 
 const CACHE: u64 = 8 << 20;
@@ -175,7 +175,8 @@ fn share_a_prefix(reference: bool) {
 #[test]
 fn a_seeded_row_samples_the_same_alone_and_among_others() {
     let cases = expected();
-    let sampled = |seed| SamplingParams { temperature: 1.3, top_k: 40, top_p: 0.95, min_p: 0.01, seed };
+    let sampled =
+        |seed| SamplingParams { temperature: 1.3, top_k: 40, top_p: 0.95, min_p: 0.01, seed, ..greedy() };
     let mut driver = Driver::new(load_tiny(WeightFormat::Auto, CACHE), true);
     let alone: Vec<Vec<u32>> = (0..4)
         .map(|i| {
@@ -226,11 +227,11 @@ fn ids_out_of_range_are_refused_before_anything_runs() {
     ];
     for (what, row) in bad {
         let step = quire::scheduler::Step { rows: vec![row], ..Default::default() };
-        let e = driver.loaded.runner.launch(&step, &[Some(&greedy())]).unwrap_err();
+        let e = driver.loaded.runner.launch(&step, &[Some(RowSampling::new(&greedy()))]).unwrap_err();
         assert!(e.message().contains(what), "{what}: {e}");
     }
     let step = quire::scheduler::Step { rows: vec![good], ..Default::default() };
     assert!(driver.loaded.runner.launch(&step, &[]).is_err());
-    driver.loaded.runner.launch(&step, &[Some(&greedy())]).unwrap();
+    driver.loaded.runner.launch(&step, &[Some(RowSampling::new(&greedy()))]).unwrap();
     assert_eq!(driver.loaded.runner.collect().unwrap().len(), 1);
 }

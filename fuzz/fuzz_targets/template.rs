@@ -1,24 +1,7 @@
-//! Chat templates: `cargo +nightly fuzz run template`. The input is a template; whatever it is, rendering ends with a text
-//! or an error about the template.
+//! `cargo +nightly fuzz run template`; what it does is in `tests/fuzz/template.rs`.
 #![no_main]
 
-use std::path::Path;
+#[path = "../../tests/fuzz/template.rs"]
+mod target;
 
-use libfuzzer_sys::fuzz_target;
-use quire::error::Status;
-use quire::text::{Chat, ChatTemplate};
-
-const MESSAGES: &str = r#"[{"role": "system", "content": "s"}, {"role": "user", "content": "Grüße"},
-    {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": [1, 2.5, null]}}}]}]"#;
-const TOOLS: &str = r#"[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]"#;
-
-fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let chat = Chat::new(MESSAGES).and_then(|chat| chat.with_tools(TOOLS)).expect("a conversation");
-    let rendered = ChatTemplate::from_text(Path::new("fuzz.jinja"), text, vec![])
-        .and_then(|template| template.render(&chat));
-    if let Err(error) = rendered {
-        assert_eq!(error.status(), Status::TemplateError, "{error}");
-        assert!(!error.message().contains("did not end"), "{error}");
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run(data));

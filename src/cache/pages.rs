@@ -47,6 +47,8 @@ pub enum Table {
         /// Tokens to read of each row; at most `blocks * block_size`.
         context: i32,
     },
+    /// A plan for attention that reads the pool itself.
+    Paged(Array),
 }
 
 impl Pages {
@@ -203,6 +205,7 @@ impl Pages {
                 let v = both.try_index((.., keys.., ..*context, ..))?;
                 Ok((k, v))
             }
+            Table::Paged(_) => Err(Error::internal("a plan is for a kernel")),
         }
     }
 
@@ -235,7 +238,8 @@ impl Pages {
         Ok(())
     }
 
-    fn pool(&self, layer: usize) -> Result<&Array> {
+    /// A layer's pool, `[slots, head_dim]`.
+    pub fn pool(&self, layer: usize) -> Result<&Array> {
         self.arrays().get(layer).ok_or_else(|| no_pages(layer))
     }
 

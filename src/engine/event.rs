@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::sampling::TokenLogprobs;
 
 /// Names one request of one engine: never 0, never reused.
 pub type RequestId = u64;
@@ -12,6 +13,8 @@ pub type RequestId = u64;
 pub struct Event {
     /// The request.
     pub request: RequestId,
+    /// Which of the answers to its prompt this is, from 0 on.
+    pub index: u32,
     /// What its submitter attached to it.
     pub tag: usize,
     /// What happened.
@@ -51,7 +54,7 @@ pub enum DeltaKind {
 }
 
 /// A piece of an answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Delta {
     /// What it is.
     pub kind: DeltaKind,
@@ -59,6 +62,10 @@ pub struct Delta {
     pub text: String,
     /// The tokens of this piece. In an answer that is taken apart, those of the marks around a piece too.
     pub tokens: Vec<u32>,
+    /// Their log-probabilities, one for each, or none if they were not asked for.
+    pub logprobs: Vec<TokenLogprobs>,
+    /// Those of the prompt's tokens from the second on, if they were asked for: in the first delta.
+    pub prompt_logprobs: Vec<TokenLogprobs>,
 }
 
 /// Why an answer is complete.
@@ -72,6 +79,8 @@ pub enum FinishReason {
     StopString(u32),
     /// The request got as many tokens as it asked for.
     Length,
+    /// The request's grammar is complete: nothing can follow.
+    GrammarComplete,
 }
 
 /// What a request used.

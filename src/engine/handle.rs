@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, bounded};
 use super::dispatcher::{self, EventHandler, in_callback};
 use super::event::{Event, RequestId};
 use super::launch;
-use super::options::{EngineOptions, Prompt, RequestOptions, Shutdown};
+use super::options::{EngineOptions, MAX_ANSWERS, Prompt, RequestOptions, Shutdown};
 use super::queue::Taken;
 use super::shared::{Command, Shared, Submission};
 use super::statistics::Statistics;
@@ -49,12 +49,11 @@ impl Engine {
     }
 
     /// Accepts a request, or says why not. Its answer comes as events.
+    ///
+    /// If it asks for `n` answers, each is a request of its own, with its own events; the ids of the others follow
+    /// the one returned.
     pub fn submit(&self, mut options: RequestOptions) -> Result<RequestId> {
-        options.sampling.validate()?;
-        if options.max_tokens == 0 {
-            return Err(Error::argument("max_tokens is 0, want at least 1"));
-        }
-        self.check_tokens(&options.stop_tokens, "stop_tokens")?;
+        self.check_choice(&options)?;
         let stops = StopStrings::new(&options.stop_strings)?;
         if stops.is_some() {
             self.tokenizer_for_text()?;
@@ -81,18 +80,63 @@ impl Engine {
             return Err(Error::argument("the prompt is empty"));
         }
         self.check_length(prompt.len(), options.max_tokens)?;
+        let grammar = options.grammar.take();
+        let start = |_| grammar.as_ref().map(|grammar| self.shared.start_grammar(grammar)).transpose();
+        let mut grammars = (0..options.n).map(start).collect::<Result<Vec<_>>>()?.into_iter();
         let submitted = Instant::now();
         let tag = options.tag;
-        self.shared.registry.accept(tag, |id| {
-            self.send(Command::Submit(Box::new(Submission {
-                id,
-                prompt,
-                options,
-                stops,
-                format,
-                submitted,
-            })));
+        self.shared.registry.accept(tag, options.n, |id, index| {
+            let mut options = options.clone();
+            options.sampling.seed = options.sampling.seed_of(index);
+            // The prompt's log-probabilities are the same for all.
+            options.logprobs.prompt &= index == 0;
+            let grammar = grammars.next().flatten();
+            let (prompt, stops, format) = (prompt.clone(), stops.clone(), format.clone());
+            let submission = Submission { id, index, prompt, options, stops, format, grammar, submitted };
+            self.send(Command::Submit(Box::new(submission)));
         })
+    }
+
+    /// Refuses settings of sampling that are out of range or contradict each other.
+    fn check_choice(&self, options: &RequestOptions) -> Result<()> {
+        let vocab_size = self.model_info().vocab_size;
+        options.sampling.validate(vocab_size)?;
+        options.logprobs.validate(vocab_size)?;
+        if options.n == 0 || options.n > MAX_ANSWERS {
+            return Err(Error::argument(format!("n is {}, want 1 to {MAX_ANSWERS}", options.n)));
+        }
+        if options.n > 1 && options.sampling.is_greedy() {
+            return Err(Error::argument(format!(
+                "n is {} but temperature is 0: the answers would be equal",
+                options.n
+            )));
+        }
+        if options.max_tokens == 0 {
+            return Err(Error::argument("max_tokens is 0, want at least 1"));
+        }
+        if options.min_tokens > options.max_tokens {
+            return Err(Error::argument(format!(
+                "min_tokens is {}, more than max_tokens ({})",
+                options.min_tokens, options.max_tokens
+            )));
+        }
+        self.check_tokens(&options.stop_tokens, "stop_tokens")?;
+        if options.min_tokens == 0 {
+            return Ok(());
+        }
+        // Something has to be left to choose until then.
+        let biased = options.sampling.logit_bias.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY);
+        let mut banned: Vec<u32> = biased.map(|(token, _)| *token).collect();
+        banned.extend(&options.stop_tokens);
+        banned.extend(self.shared.eos_tokens.iter().filter(|_| !options.ignore_eos));
+        banned.sort_unstable();
+        banned.dedup();
+        if banned.len() >= vocab_size as usize {
+            return Err(Error::argument(
+                "min_tokens leaves nothing to choose: stop_tokens and logit_bias ban every other token",
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses what could never run, before it waits for its turn.
@@ -179,6 +223,19 @@ impl Engine {
     /// Errors, with nothing changed: `Io`; `CacheInvalid`; `ShutDown`.
     pub fn load_cache(&self, path: &Path) -> Result<u64> {
         self.ask(|answer| Command::LoadCache(path.to_owned(), answer))
+    }
+
+    /// Lets the step that is running end and starts no other until [`Engine::resume`]. Requests are accepted and
+    /// cancelled meanwhile. Suspended twice is suspended once; a shutdown ends it.
+    ///
+    /// Errors: `DeviceError` if that step failed, the engine being suspended all the same; `ShutDown`.
+    pub fn suspend(&self) -> Result<()> {
+        self.ask(Command::Suspend)
+    }
+
+    /// Ends a suspension, if there is one. Does not wait.
+    pub fn resume(&self) {
+        self.send(Command::Resume);
     }
 
     /// Sends a command that is answered, and waits for the answer.
@@ -284,6 +341,6 @@ fn encode_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     tokenizer.encode(text, !has_bos)
 }
 
-fn shut_down() -> Error {
+pub(super) fn shut_down() -> Error {
     Error::new(Status::ShutDown, "the engine has been shut down")
 }

@@ -1,6 +1,6 @@
 //! Starting an engine: the model is loaded on the thread that will own it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
@@ -71,10 +71,8 @@ fn own(options: &EngineOptions, has_handler: bool, reports: &Sender<Report>) {
         commands: sender,
         queue: EventQueue::default(),
         registry: Registry::new(options.max_sequences as usize + options.max_waiting as usize),
-        eos_tokens: match &parts.tokenizer {
-            Some(tokenizer) => tokenizer.eos_ids().to_vec(),
-            None => parts.info.eos_token_ids.clone(),
-        },
+        eos_tokens: eos_tokens(&parts),
+        grammars: OnceLock::new(),
         info: parts.info,
         tokenizer: parts.tokenizer,
         chat_template: parts.chat_template,
@@ -101,6 +99,12 @@ fn run(shared: &Arc<Shared>, worker: Worker, reports: &Sender<Report>) {
     }
     shared.queue.close();
     shared.ended.raise();
+}
+
+/// The tokens that end an answer. One that the model has no logit for could never come.
+fn eos_tokens(parts: &Parts) -> Vec<u32> {
+    let tokens = parts.tokenizer.as_ref().map_or(&*parts.info.eos_token_ids, |tokenizer| tokenizer.eos_ids());
+    tokens.iter().copied().filter(|&token| token < parts.info.vocab_size).collect()
 }
 
 struct Parts {

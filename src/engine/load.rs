@@ -73,6 +73,7 @@ fn run_on(
     progress: Progress<'_>,
 ) -> Result<(Box<dyn Runner>, Option<u32>)> {
     use super::mlx_runner::{MlxRunner, Shape};
+    use crate::kernels::gpu::PagedShape;
     use crate::mlx::{Device, Gpu};
     use crate::model::layers::Kernels;
     use crate::model::weights::Weights;
@@ -95,6 +96,15 @@ fn run_on(
         }
         Ok((model, weights.held()))
     })?;
+    if let Some(own) = kernels.gpu().filter(|_| options.gpu_kernels) {
+        let shape = PagedShape {
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            block_size: options.block_size,
+        };
+        mlx_rs::with_stream(&stream, || own.check(shape, model.dtype()));
+    }
     mlx_rs::memory::clear_cache()?;
     crate::mlx::trim_host_allocator();
     let budget = Budget {

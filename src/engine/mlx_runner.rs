@@ -5,12 +5,15 @@
 //! writes are evaluated only after the last step's reads are done; nothing of a step that fails can
 //! write outside the pool, because ids are checked before the graph is built.
 
+mod in_flight;
+
 use std::collections::VecDeque;
 
+use in_flight::{InFlight, Part, Scored, Waiting};
 use mlx_rs::ops::{self, indexing};
 use mlx_rs::transforms::async_eval;
 
-use super::{MemoryUse, Runner, Sampled};
+use super::{Constrained, MemoryUse, Runner, Sampled};
 use crate::cache::pages::Pages;
 use crate::cache::states::States;
 use crate::cache::{BlockId, PageLayout, SnapshotId};
@@ -19,7 +22,8 @@ use crate::mlx::{self, Array, Device, Dtype};
 use crate::model::Model;
 use crate::model::batch::Batch;
 use crate::model::layers::Kernels;
-use crate::sampling::{SamplingParams, device::sample};
+use crate::sampling::device::{Choice, pick};
+use crate::sampling::{PromptLogprobs, RowSampling};
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
 
 /// A model, its pages, and the steps in flight. Lives on one thread.
@@ -30,6 +34,8 @@ pub struct MlxRunner {
     /// The token each slot sampled last, `[max_sequences]`, unsigned 32-bit.
     last: Array,
     in_flight: VecDeque<InFlight>,
+    /// Of the step collected last.
+    scored: Vec<(SequenceId, PromptLogprobs)>,
     shape: Shape,
     weight_bytes: u64,
     kernels: Kernels,
@@ -51,14 +57,6 @@ pub struct Shape {
     pub snapshots: usize,
 }
 
-/// A launched step.
-struct InFlight {
-    /// The sequences that sample, in row order.
-    ids: Vec<SequenceId>,
-    /// Their tokens, or where none samples anything the step computes last.
-    result: Array,
-}
-
 impl MlxRunner {
     /// Takes a loaded model and makes its page pool.
     ///
@@ -75,36 +73,60 @@ impl MlxRunner {
             let pages = make_pages(layout, shape, model.as_ref(), &kernels)?;
             Ok((pages, no_tokens(shape.max_sequences)?))
         })?;
-        let in_flight = VecDeque::new();
-        Ok(MlxRunner { model, pages, last, in_flight, shape, weight_bytes, kernels, device })
+        let (in_flight, scored) = (VecDeque::new(), Vec::new());
+        Ok(MlxRunner { model, pages, last, in_flight, scored, shape, weight_bytes, kernels, device })
     }
 
-    fn build(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<InFlight> {
-        let (batch, hidden) = self.forward(step, params)?;
+    fn build(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<InFlight> {
+        let (batch, computed) = self.forward(step, how)?;
         let model = self.model.as_ref();
+        let ids = step.rows.iter().filter(|row| row.samples).map(|row| row.id).collect();
+        let scored = Scored::all(step, how, &computed, model)?;
+        let mut launched = InFlight { ids, computed, parts: Vec::new(), waiting: None, scored };
+        let Some(outputs) = &batch.outputs else { return Ok(launched) };
+        let logits = mlx::rows(&model.logits(&launched.computed, outputs)?, batch.wanted as i32)?;
 
-        let sampling = || step.rows.iter().filter(|row| row.samples);
-        let ids = sampling().map(|row| row.id).collect();
-        let Some(outputs) = &batch.outputs else { return Ok(InFlight { ids, result: hidden }) };
-        let logits = mlx::rows(&model.logits(&hidden, outputs)?, batch.wanted as i32)?;
-        let how: Vec<(&SamplingParams, u32)> = step
-            .rows
-            .iter()
-            .zip(params)
-            .filter(|(row, _)| row.samples)
-            .filter_map(|(row, params)| params.map(|params| (params, row.sampled_before)))
-            .collect();
-        let result = sample(&logits, &how)?;
-        let slots: Vec<u32> = sampling().map(|row| row.slot).collect();
-        let slots = Array::from_slice(&slots, &[slots.len() as i32]);
-        let update = result.reshape(&[-1, 1])?;
-        self.last = indexing::scatter_single(&self.last, slots, update, 0)?;
-        Ok(InFlight { ids, result })
+        let (mut free, mut waiting) = (Vec::new(), Waiting::default());
+        let (mut choices, mut slots) = (Vec::new(), Vec::new());
+        let sampling = step.rows.iter().zip(how).filter(|(row, _)| row.samples);
+        for (i, (row, how)) in sampling.enumerate() {
+            let Some(how) = how.filter(|how| !how.constrained) else {
+                waiting.push(i, row);
+                continue;
+            };
+            let on_device = (row.input == RowInput::Sampled).then_some(row.slot);
+            choices.push(Choice { on_device, ..Choice::new(how, row.sampled_before) });
+            free.push(i);
+            slots.push(row.slot);
+        }
+        if !free.is_empty() {
+            let own = pick(&logits, &free)?;
+            launched.parts.push(self.choose(&own, free, &choices, &slots)?);
+        }
+        if !waiting.rows.is_empty() {
+            waiting.logits = Some(pick(&logits, &waiting.rows)?);
+            launched.waiting = Some(waiting);
+        }
+        Ok(launched)
+    }
+
+    /// Samples these of a step's rows and notes their tokens in their slots.
+    fn choose(
+        &mut self,
+        logits: &Array,
+        rows: Vec<usize>,
+        choices: &[Choice<'_>],
+        slots: &[u32],
+    ) -> Result<Part> {
+        let part = Part::sample(logits, rows, choices, &self.last)?;
+        let slots = Array::from_slice(slots, &[slots.len() as i32]);
+        self.last = indexing::scatter_single(&self.last, slots, part.tokens.reshape(&[-1, 1])?, 0)?;
+        Ok(part)
     }
 
     /// A step's graph up to the last layer.
-    fn forward(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<(Batch, Array)> {
-        check(step, params, self.pages.layout(), self.shape)?;
+    fn forward(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<(Batch, Array)> {
+        check(step, how, self.pages.layout(), self.shape)?;
         self.pages.copy_blocks(&step.copies)?;
         self.pages.states_mut().restore(&step.restores)?;
         let model = self.model.as_ref();
@@ -144,22 +166,36 @@ impl MlxRunner {
 }
 
 impl Runner for MlxRunner {
-    fn launch(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<()> {
+    fn launch(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<()> {
         let stream = self.device.stream();
         mlx_rs::with_stream(&stream, || {
-            let launched = self.build(step, params)?;
+            let launched = self.build(step, how)?;
             // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it.
             // (Pages in plain memory have no such array.)
             if let Some(last) = self.in_flight.back().filter(|_| !self.pages.arrays().is_empty()) {
                 match self.device.is_gpu() {
                     true => self.device.synchronize()?,
-                    false => last.result.eval()?,
+                    false => last.arrays().try_for_each(Array::eval)?,
                 }
             }
-            let changed = [&launched.result, &self.last];
             let states = self.pages.states().arrays();
-            async_eval(changed.into_iter().chain(self.pages.arrays()).chain(states))?;
+            async_eval(launched.arrays().chain([&self.last]).chain(self.pages.arrays()).chain(states))?;
             self.in_flight.push_back(launched);
+            Ok(())
+        })
+    }
+
+    fn constrain(&mut self, rows: &[Constrained<'_>]) -> Result<()> {
+        let waiting = self.in_flight.back_mut().and_then(|step| step.waiting.take());
+        let waiting = waiting.ok_or_else(|| Error::internal("no row waits for a grammar"))?;
+        let stream = self.device.stream();
+        mlx_rs::with_stream(&stream, || {
+            let (logits, choices) = waiting.choices(rows)?;
+            let part = self.choose(logits, waiting.rows.clone(), &choices, &waiting.slots)?;
+            async_eval(part.arrays().chain([&self.last]))?;
+            if let Some(step) = self.in_flight.back_mut() {
+                step.parts.push(part);
+            }
             Ok(())
         })
     }
@@ -169,15 +205,15 @@ impl Runner for MlxRunner {
             return Err(Error::internal("no step is in flight"));
         };
         self.device.run(|| {
-            step.result.eval()?;
+            step.arrays().try_for_each(Array::eval)?;
             self.kernels.check()?;
-            if step.ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            let tokens = step.result.to_vec_exact::<u32>();
-            let tokens = tokens.map_err(|e| Error::internal(format!("reading sampled tokens: {e}")))?;
-            Ok(step.ids.iter().zip(tokens).map(|(&id, token)| Sampled { id, token }).collect())
+            self.scored = step.scored.iter().map(Scored::read).collect::<Result<_>>()?;
+            step.read()
         })
+    }
+
+    fn take_prompt_logprobs(&mut self) -> Vec<(SequenceId, PromptLogprobs)> {
+        std::mem::take(&mut self.scored)
     }
 
     fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
@@ -218,7 +254,7 @@ impl Runner for MlxRunner {
 
     fn read_block(&mut self, block: BlockId) -> Result<Vec<u8>> {
         self.device.run(|| {
-            self.in_flight.iter().try_for_each(|step| step.result.eval())?;
+            self.in_flight.iter().flat_map(InFlight::arrays).try_for_each(Array::eval)?;
             self.pages.read_block(block)
         })
     }
@@ -271,28 +307,40 @@ fn no_tokens(slots: usize) -> Result<Array> {
 }
 
 /// Refuses ids that would read or write outside of what they index: MLX does not check.
-fn check(step: &Step, params: &[Option<&SamplingParams>], layout: &PageLayout, shape: Shape) -> Result<()> {
+fn check(step: &Step, how: &[Option<RowSampling<'_>>], layout: &PageLayout, shape: Shape) -> Result<()> {
     let fail = |row: &Row, what: String| Err(Error::internal(format!("sequence {}: {what}", row.id)));
-    if step.rows.is_empty() || step.rows.len() != params.len() {
-        return Err(Error::internal(format!(
-            "a step of {} rows with parameters for {}",
-            step.rows.len(),
-            params.len()
-        )));
+    if step.rows.is_empty() || step.rows.len() != how.len() {
+        let (rows, given) = (step.rows.len(), how.len());
+        return Err(Error::internal(format!("a step of {rows} rows with parameters for {given}")));
     }
-    for (row, params) in step.rows.iter().zip(params) {
+    for (row, how) in step.rows.iter().zip(how) {
         if row.slot as usize >= shape.max_sequences {
             return fail(row, format!("slot {} of {}", row.slot, shape.max_sequences));
         }
         if row.input_len() == 0 {
             return fail(row, "no input".into());
         }
-        if row.samples != params.is_some() {
+        let wanted = how.is_some_and(|how| row.samples || !how.scored.is_empty());
+        if wanted != how.is_some() || row.samples && !wanted {
             return fail(row, "parameters and 'samples' disagree".into());
         }
-        if let RowInput::Tokens(tokens) = &row.input
-            && let Some(token) = tokens.iter().find(|&&token| token as usize >= shape.vocab_size)
-        {
+        let outside =
+            |tokens: &[u32]| tokens.iter().copied().find(|&token| token as usize >= shape.vocab_size);
+        let input = match &row.input {
+            RowInput::Tokens(tokens) => outside(tokens),
+            RowInput::Sampled => None,
+        };
+        // What penalties, bias and bans name is scattered into the logits.
+        let named = how.and_then(|how| {
+            let biased = how.params.logit_bias.iter().map(|(token, _)| *token);
+            let counted = if how.params.penalties.any() { how.window(0).0 } else { &[] };
+            let named = [counted, how.banned, how.scored].into_iter().find_map(outside);
+            named.or_else(|| biased.into_iter().find(|&token| token as usize >= shape.vocab_size))
+        });
+        if how.is_some_and(|how| how.scored.len() > row.input_len()) {
+            return fail(row, "more tokens are scored than go in".into());
+        }
+        if let Some(token) = input.or(named) {
             return fail(row, format!("token {token} of {}", shape.vocab_size));
         }
         if let Some(block) = row.blocks.iter().find(|&&block| block as usize >= layout.num_blocks) {

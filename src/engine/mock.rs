@@ -5,12 +5,15 @@
 //!   from pages the mock wrote itself: one wrong page, slot or copy gives another token.
 //! - A greedy row depends on its context alone. With a temperature the hash also takes the seed and
 //!   `sampled_before`. [`expected_tokens`] computes the same without pages: the oracle of tests.
+//! - What may not be chosen (banned tokens, a bias of minus infinity, what a grammar does not allow) is not; other
+//!   settings have nothing to act on, for the mock has no probabilities. It invents log-probabilities.
 //! - With a recurrent layer ([`MockOptions::snapshots`]) the token depends on a state instead, which is the same
 //!   hash as long as states are restored and saved where they should be.
 //! - A step that breaks the contract of [`Step`] (table too short, slot taken twice, page not written,
 //!   page written by a neighbour in the same step, token not sampled) fails with an internal error.
 //! - Faults happen where [`MockOptions`] says, and nowhere else.
 
+mod model;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -18,125 +21,18 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use model::{ContextHash, Place};
+pub use model::{MockOptions, expected_tokens};
 
-use super::{MemoryUse, Runner, Sampled};
+use super::{Constrained, MemoryUse, Runner, Sampled};
 use crate::cache::{BlockId, SnapshotId};
 use crate::error::{Error, Result, Status};
-use crate::sampling::SamplingParams;
+use crate::sampling::{PromptLogprobs, RowSampling};
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
 use states::State;
 
 /// What a token slot holds before it is written. No vocabulary reaches it.
 const POISON: u32 = u32::MAX;
-
-/// How the mock behaves: the `mock` object of a test model's `config.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MockOptions {
-    /// Tokens are in `0..vocab_size`; at least 2.
-    pub vocab_size: u32,
-    /// The end-of-sequence token. It is sampled as often as `eos_every` says and never by chance.
-    pub eos_token: u32,
-    /// About one token in this many is `eos_token`; zero means none.
-    pub eos_every: u32,
-    /// How long the device takes for a step, in microseconds, in which launches do not wait.
-    pub step_micros: u64,
-    /// Panics when launching the step of this number, counted from 1 over the runner's life; 0 never.
-    pub panic_at_step: u64,
-    /// Fails with a device error when launching the step of this number; 0 never.
-    pub fail_at_step: u64,
-    /// Fails with a device error when collecting the step of this number; 0 never.
-    pub fail_collect_at_step: u64,
-    /// It has a recurrent layer, and so many snapshots of its states; `None` if it has not.
-    pub snapshots: Option<u32>,
-}
-
-impl Default for MockOptions {
-    fn default() -> Self {
-        MockOptions {
-            vocab_size: 1000,
-            eos_token: 2,
-            eos_every: 0,
-            step_micros: 0,
-            panic_at_step: 0,
-            fail_at_step: 0,
-            fail_collect_at_step: 0,
-            snapshots: None,
-        }
-    }
-}
-
-impl MockOptions {
-    /// Refuses values that make no model, naming the field.
-    pub fn validate(&self) -> Result<()> {
-        if self.vocab_size < 2 || self.vocab_size == POISON {
-            return Err(Error::model(format!("mock.vocab_size is {}, want at least 2", self.vocab_size)));
-        }
-        if self.eos_token >= self.vocab_size {
-            return Err(Error::model(format!(
-                "mock.eos_token is {}, outside the vocabulary of {}",
-                self.eos_token, self.vocab_size
-            )));
-        }
-        Ok(())
-    }
-
-    /// The token that follows a context of this hash.
-    fn next_token(&self, context: ContextHash, params: &SamplingParams, sampled_before: u32) -> u32 {
-        let mut h = context.0;
-        if !params.is_greedy() {
-            h = mix(h ^ mix(params.seed ^ mix(u64::from(sampled_before) + 1)));
-        }
-        let h = mix(h);
-        if self.eos_every > 0 && (h >> 32).is_multiple_of(u64::from(self.eos_every)) {
-            return self.eos_token;
-        }
-        // One of the other tokens.
-        let token = (h % u64::from(self.vocab_size - 1)) as u32;
-        token + u32::from(token >= self.eos_token)
-    }
-}
-
-/// A hash of a sequence of tokens, fed one at a time.
-#[derive(Debug, Clone, Copy)]
-struct ContextHash(u64);
-
-impl ContextHash {
-    fn new() -> Self {
-        ContextHash(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn feed(&mut self, token: u32) {
-        self.0 = (self.0 ^ u64::from(token)).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
-    }
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
-fn mix(mut h: u64) -> u64 {
-    h = (h ^ (h >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    h ^ (h >> 31)
-}
-
-/// What the mock answers to `prompt`: `count` tokens, end-of-sequence tokens among them. No pages, no
-/// batch, no scheduler.
-pub fn expected_tokens(
-    options: &MockOptions,
-    prompt: &[u32],
-    params: &SamplingParams,
-    count: usize,
-) -> Vec<u32> {
-    let mut context = ContextHash::new();
-    prompt.iter().for_each(|&t| context.feed(t));
-    let mut tokens = Vec::with_capacity(count);
-    for sampled_before in 0..count as u32 {
-        let token = options.next_token(context, params, sampled_before);
-        context.feed(token);
-        tokens.push(token);
-    }
-    tokens
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
@@ -149,6 +45,17 @@ struct InFlight {
     number: u64,
     ready: Option<Instant>,
     sampled: Vec<Sampled>,
+    waiting: Vec<Waiting>,
+    scored: Vec<(SequenceId, PromptLogprobs)>,
+}
+
+/// A row that waits for its grammar.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    /// Where its token goes.
+    index: usize,
+    slot: u32,
+    place: Place,
 }
 
 /// The mock runner. See the module's page.
@@ -167,6 +74,8 @@ pub struct MockRunner {
     /// For each page slot the step that wrote it last, and the index of the row.
     writers: Vec<(u64, usize)>,
     slots_taken: Vec<bool>,
+    /// Those of the step collected last.
+    scored: Vec<(SequenceId, PromptLogprobs)>,
     /// The recurrent state of each slot, and each snapshot.
     states: Vec<Option<State>>,
     snapshots: Vec<Option<State>>,
@@ -189,6 +98,7 @@ impl MockRunner {
             device_free_at: None,
             writers: vec![(0, 0); num_blocks as usize * block_size as usize],
             slots_taken: vec![false; max_sequences],
+            scored: Vec::new(),
         })
     }
 
@@ -299,36 +209,72 @@ impl MockRunner {
         Ok(context)
     }
 
-    fn run(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<Vec<Sampled>> {
-        if params.len() != step.rows.len() {
-            return Err(Error::internal(format!(
-                "mock: {} params for {} rows",
-                params.len(),
-                step.rows.len()
-            )));
+    fn run(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<(Vec<Sampled>, Vec<Waiting>)> {
+        if how.len() != step.rows.len() {
+            let (given, rows) = (how.len(), step.rows.len());
+            return Err(Error::internal(format!("mock: {given} params for {rows} rows")));
+        }
+        if self.in_flight.back().is_some_and(|step| !step.waiting.is_empty()) {
+            return Err(Error::internal("mock: a step is launched while rows of the last one wait"));
         }
         self.copy_blocks(step)?;
         self.restore_states(step)?;
         self.write_rows(step)?;
-        let mut sampled = Vec::with_capacity(step.rows.len());
-        for (index, (row, params)) in step.rows.iter().zip(params).enumerate() {
+        let (mut sampled, mut waiting) = (Vec::with_capacity(step.rows.len()), Vec::new());
+        for (index, (row, how)) in step.rows.iter().zip(how).enumerate() {
             let mut context = self.context(index, row)?;
             if self.options.snapshots.is_some() {
                 context = self.advance(row, &step.saves)?;
             }
-            let slot = &mut self.slots[row.slot as usize];
-            *slot = None;
-            match (row.samples, params) {
-                (true, Some(params)) => {
-                    let token = self.options.next_token(context, params, row.sampled_before);
-                    *slot = Some(Slot { id: row.id, token });
-                    sampled.push(Sampled { id: row.id, token });
+            let place = Place { context, sampled_before: row.sampled_before };
+            self.slots[row.slot as usize] = None;
+            match (row.samples, how) {
+                (true, Some(how)) if how.constrained => {
+                    waiting.push(Waiting { index: sampled.len(), slot: row.slot, place });
+                    sampled.push(Sampled::new(row.id, POISON));
+                }
+                (true, Some(how)) => {
+                    let token = self.options.next_token(&place, how, None);
+                    self.slots[row.slot as usize] = Some(Slot { id: row.id, token });
+                    sampled.push(self.options.sampled(row.id, token, how));
                 }
                 (false, None) => {}
+                (false, Some(how)) if !how.scored.is_empty() => {}
                 _ => return Err(broken(row, "it has params and does not sample, or the other way round")),
             }
         }
-        Ok(sampled)
+        Ok((sampled, waiting))
+    }
+
+    fn score(&self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Vec<(SequenceId, PromptLogprobs)> {
+        let rows = step.rows.iter().zip(how).filter_map(|(row, how)| Some((row, how.as_ref()?)));
+        let scored = rows.filter(|(_, how)| !how.scored.is_empty()).map(|(row, how)| {
+            let tokens = how.scored.iter().map(|&token| self.options.logprobs(token, how)).collect();
+            (row.id, PromptLogprobs { start: row.start as usize + 1, tokens })
+        });
+        scored.collect()
+    }
+
+    fn choose(&mut self, rows: &[Constrained<'_>]) -> Result<()> {
+        let step = self.in_flight.back_mut().ok_or_else(|| Error::internal("mock: no step is in flight"))?;
+        let waiting = std::mem::take(&mut step.waiting);
+        if waiting.is_empty() || waiting.len() != rows.len() {
+            let (given, waiting) = (rows.len(), waiting.len());
+            return Err(Error::internal(format!("mock: {given} grammars for {waiting} rows")));
+        }
+        for (row, waiting) in rows.iter().zip(waiting) {
+            let sampled = &mut step.sampled[waiting.index];
+            let id = sampled.id;
+            *sampled = match &row.how {
+                Some(how) => {
+                    let token = self.options.next_token(&waiting.place, how, Some(row.allowed));
+                    self.options.sampled(id, token, how)
+                }
+                None => Sampled::new(id, 0),
+            };
+            self.slots[waiting.slot as usize] = Some(Slot { id, token: sampled.token });
+        }
+        Ok(())
     }
 }
 
@@ -352,7 +298,7 @@ fn injected(what: &str, step: u64) -> Error {
 }
 
 impl Runner for MockRunner {
-    fn launch(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<()> {
+    fn launch(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<()> {
         self.steps += 1;
         let number = self.steps;
         if number == self.options.panic_at_step {
@@ -361,15 +307,20 @@ impl Runner for MockRunner {
         if number == self.options.fail_at_step {
             return Err(injected("launching", number));
         }
-        let sampled = self.run(step, params)?;
+        let (sampled, waiting) = self.run(step, how)?;
+        let scored = self.score(step, how);
         let ready = (self.options.step_micros > 0).then(|| {
             let now = Instant::now();
             let begin = self.device_free_at.map_or(now, |free| free.max(now));
             begin + Duration::from_micros(self.options.step_micros)
         });
         self.device_free_at = ready;
-        self.in_flight.push_back(InFlight { number, ready, sampled });
+        self.in_flight.push_back(InFlight { number, ready, sampled, waiting, scored });
         Ok(())
+    }
+
+    fn constrain(&mut self, rows: &[Constrained<'_>]) -> Result<()> {
+        self.choose(rows)
     }
 
     fn collect(&mut self) -> Result<Vec<Sampled>> {
@@ -381,7 +332,15 @@ impl Runner for MockRunner {
         if step.number == self.options.fail_collect_at_step {
             return Err(injected("collecting", step.number));
         }
+        if !step.waiting.is_empty() {
+            return Err(Error::internal("mock: a step was collected whose rows wait for their grammars"));
+        }
+        self.scored = step.scored;
         Ok(step.sampled)
+    }
+
+    fn take_prompt_logprobs(&mut self) -> Vec<(SequenceId, PromptLogprobs)> {
+        std::mem::take(&mut self.scored)
     }
 
     fn reset(&mut self) -> Result<()> {

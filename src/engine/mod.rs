@@ -41,6 +41,6 @@ mod worker;
 pub use dispatcher::EventHandler;
 pub use event::{Delta, DeltaKind, Event, EventKind, FinishReason, RequestId, Usage};
 pub use handle::Engine;
-pub use options::{DEFAULT_MAX_TOKENS, EngineOptions, Prompt, RequestOptions, Shutdown};
-pub use runner::{MemoryUse, Runner, Sampled};
+pub use options::{DEFAULT_MAX_TOKENS, EngineOptions, MAX_ANSWERS, Prompt, RequestOptions, Shutdown};
+pub use runner::{Constrained, MemoryUse, Runner, Sampled};
 pub use statistics::Statistics;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::grammar::Grammar;
 use crate::model::WeightFormat;
-use crate::sampling::SamplingParams;
+use crate::sampling::{LogprobRequest, SamplingParams};
 use crate::text::Chat;
 
 /// How an engine is made. The C ABI documents each field (`quire_engine_options`).
@@ -85,6 +86,9 @@ impl EngineOptions {
 /// `max_tokens` of a request that does not say.
 pub const DEFAULT_MAX_TOKENS: u32 = 256;
 
+/// Most answers to one prompt.
+pub const MAX_ANSWERS: u32 = 128;
+
 /// A prompt in one of its forms.
 #[derive(Debug, Clone)]
 pub enum Prompt {
@@ -101,10 +105,18 @@ pub enum Prompt {
 pub struct RequestOptions {
     /// What to continue.
     pub prompt: Prompt,
+    /// How many answers, each a request of its own; they share the prompt's pages.
+    pub n: u32,
     /// Most tokens to generate.
     pub max_tokens: u32,
+    /// Tokens before any that would end the answer: until then these are not chosen.
+    pub min_tokens: u32,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
+    /// Which log-probabilities come with them.
+    pub logprobs: LogprobRequest,
+    /// What the answer has to look like; what follows its reasoning, if that has begun in the prompt.
+    pub grammar: Option<Grammar>,
     /// Tokens that end the answer besides the model's own.
     pub stop_tokens: Vec<u32>,
     /// Texts that end the answer; never part of it. At most [`MAX_STOP_STRINGS`], of 1 to [`MAX_STOP_BYTES`] bytes.
@@ -132,8 +144,12 @@ impl RequestOptions {
     pub fn new(prompt: Prompt) -> Self {
         RequestOptions {
             prompt,
+            n: 1,
             max_tokens: DEFAULT_MAX_TOKENS,
+            min_tokens: 0,
             sampling: SamplingParams::default(),
+            logprobs: LogprobRequest::default(),
+            grammar: None,
             stop_tokens: Vec::new(),
             stop_strings: Vec::new(),
             parse: None,

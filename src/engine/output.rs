@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::event::{Delta, DeltaKind};
+use crate::sampling::TokenLogprobs;
 use crate::text::{AnswerFormat, AnswerParser, Detokenizer, Part, StopMatcher, StopStrings, Tokenizer};
 
 /// Turns tokens into deltas.
@@ -33,8 +34,16 @@ pub(super) struct Output {
 /// A token that is held back.
 struct Held {
     token: u32,
+    logprobs: Option<Box<TokenLogprobs>>,
     /// How much text must have been given before it can be.
     needs: usize,
+}
+
+impl Held {
+    fn give(self, delta: &mut Delta) {
+        delta.tokens.push(self.token);
+        delta.logprobs.extend(self.logprobs.map(|logprobs| *logprobs));
+    }
 }
 
 impl Output {
@@ -56,11 +65,16 @@ impl Output {
         }
     }
 
-    /// Takes a token and adds what is certain now. Returns the index of the stop string that ended the answer,
-    /// if one did.
-    pub fn push(&mut self, token: u32, deltas: &mut Vec<Delta>) -> Option<u32> {
+    /// Takes a token, with its log-probabilities if they were asked for, and adds what is certain now. Returns the
+    /// index of the stop string that ended the answer, if one did.
+    pub fn push(
+        &mut self,
+        token: u32,
+        logprobs: Option<Box<TokenLogprobs>>,
+        deltas: &mut Vec<Delta>,
+    ) -> Option<u32> {
         let mut delta = std::mem::take(&mut self.unparsed);
-        let stop = self.decode(token, &mut delta);
+        let stop = self.decode(token, logprobs, &mut delta);
         self.part(delta, deltas);
         stop
     }
@@ -77,12 +91,22 @@ impl Output {
     pub fn close(&mut self, deltas: &mut Vec<Delta>) {
         let Some(parser) = &mut self.parser else { return };
         parser.finish(&mut self.parts);
-        let tokens = std::mem::take(&mut self.unparsed).tokens;
-        self.give_parts(tokens, deltas);
+        let unparsed = std::mem::take(&mut self.unparsed);
+        self.give_parts(unparsed, deltas);
         // Tokens of marks that no piece followed.
         if !self.unparsed.tokens.is_empty() {
             deltas.push(std::mem::take(&mut self.unparsed));
         }
+    }
+
+    /// Whether the text so far is reasoning that has not ended.
+    pub fn is_reasoning(&self) -> bool {
+        self.parser.as_ref().is_some_and(AnswerParser::is_reasoning)
+    }
+
+    /// Whether there is text behind the reasoning, or may be.
+    pub fn is_speaking(&self) -> bool {
+        self.parser.as_ref().is_none_or(AnswerParser::is_speaking)
     }
 
     /// Takes a delta of plain text apart, if that is wanted.
@@ -90,42 +114,44 @@ impl Output {
         match &mut self.parser {
             Some(parser) => {
                 parser.push(&delta.text, &mut self.parts);
-                self.give_parts(delta.tokens, deltas);
+                self.give_parts(delta, deltas);
             }
             None if delta.text.is_empty() && delta.tokens.is_empty() => {}
             None => deltas.push(delta),
         }
     }
 
-    /// Gives what the parser found, `tokens` with the first of it; they wait if there is nothing.
-    fn give_parts(&mut self, mut tokens: Vec<u32>, deltas: &mut Vec<Delta>) {
+    /// Gives what the parser found, the tokens of `delta` and their log-probabilities with the first of it; they wait
+    /// if there is nothing.
+    fn give_parts(&mut self, mut delta: Delta, deltas: &mut Vec<Delta>) {
         for part in self.parts.drain(..) {
-            let (kind, text) = match part {
+            (delta.kind, delta.text) = match part {
                 Part::Text(text) => (DeltaKind::Text, text),
                 Part::Reasoning(text) => (DeltaKind::Reasoning, text),
                 Part::Call(call) => (DeltaKind::ToolCall(call.name), call.arguments),
             };
-            deltas.push(Delta { kind, text, tokens: std::mem::take(&mut tokens) });
+            deltas.push(std::mem::take(&mut delta));
         }
-        self.unparsed.tokens = tokens;
+        delta.text.clear();
+        self.unparsed = delta;
     }
 
-    fn decode(&mut self, token: u32, delta: &mut Delta) -> Option<u32> {
+    fn decode(&mut self, token: u32, logprobs: Option<Box<TokenLogprobs>>, delta: &mut Delta) -> Option<u32> {
+        let mut held = Held { token, logprobs, needs: self.decoded };
         if self.stops.is_none() {
-            delta.tokens.push(token);
+            held.give(delta);
             if let Some(detokenizer) = &mut self.detokenizer {
                 detokenizer.push(token, &mut delta.text);
             }
             return None;
         }
         self.piece.clear();
-        let mut needs = self.decoded;
         if let Some(detokenizer) = &mut self.detokenizer {
             detokenizer.push(token, &mut self.piece);
             // The character that it leaves unfinished comes after all text so far.
-            needs += self.piece.len() + usize::from(detokenizer.is_holding());
+            held.needs += self.piece.len() + usize::from(detokenizer.is_holding());
         }
-        self.held.push_back(Held { token, needs });
+        self.held.push_back(held);
         self.take_piece(delta)
     }
 
@@ -142,7 +168,7 @@ impl Output {
             if let Some(stops) = &mut self.stops {
                 stops.finish(&mut delta.text);
             }
-            delta.tokens.extend(self.held.drain(..).map(|held| held.token));
+            self.held.drain(..).for_each(|held| held.give(delta));
         }
         stop
     }
@@ -154,7 +180,7 @@ impl Output {
         let stop = stops.push(&self.piece, &mut delta.text);
         self.given += delta.text.len() - before;
         let certain = self.held.iter().take_while(|held| held.needs <= self.given).count();
-        delta.tokens.extend(self.held.drain(..certain).map(|held| held.token));
+        self.held.drain(..certain).for_each(|held| held.give(delta));
         if stop.is_some() {
             self.held.clear();
         }
@@ -170,7 +196,7 @@ mod tests {
     use super::*;
 
     /// An answer given byte by byte, for its tokens are bytes: its deltas, joined where the queue would join
-    /// them, and the stop string that ended it.
+    /// them, and the stop string that ended it. Each token's log-probability is its number.
     fn run(answer: &str, stops: &[&str], format: Option<AnswerFormat>) -> (Vec<Delta>, Option<u32>) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/byte-tokenizer/tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path).unwrap();
@@ -179,13 +205,17 @@ mod tests {
         let mut deltas = Vec::new();
         let tokens = tokenizer.encode(answer, false).unwrap();
         assert_eq!(tokens.len(), answer.len());
-        let mut stop = tokens.iter().find_map(|&token| output.push(token, &mut deltas));
+        let mut stop =
+            tokens.iter().find_map(|&token| output.push(token, Some(logprobs(token)), &mut deltas));
         if stop.is_none() {
             stop = output.finish(&mut deltas);
         }
         output.close(&mut deltas);
         let mut joined: Vec<Delta> = Vec::new();
         for delta in deltas {
+            // However long it was held back, a token has its own log-probability beside it.
+            let of_tokens: Vec<_> = delta.tokens.iter().map(|&token| *logprobs(token)).collect();
+            assert_eq!(delta.logprobs, of_tokens);
             match joined.last_mut() {
                 Some(last) if last.kind == delta.kind => {
                     last.text.push_str(&delta.text);
@@ -195,6 +225,10 @@ mod tests {
             }
         }
         (joined, stop)
+    }
+
+    fn logprobs(token: u32) -> Box<TokenLogprobs> {
+        Box::new(TokenLogprobs { logprob: -(token as f32), top: vec![(token, -0.5)] })
     }
 
     fn format() -> Option<AnswerFormat> {

@@ -42,6 +42,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Pending {
+    index: u32,
     tag: usize,
     /// Oldest first; no two neighbours could be one.
     deltas: VecDeque<Delta>,
@@ -50,10 +51,10 @@ struct Pending {
 
 impl State {
     fn push(&mut self, event: Event) {
-        let Event { request, tag, kind } = event;
+        let Event { request, index, tag, kind } = event;
         let pending = self.pending.entry(request).or_insert_with(|| {
             self.order.push_back(request);
-            Pending { tag, ..Pending::default() }
+            Pending { index, tag, ..Pending::default() }
         });
         debug_assert!(pending.terminal.is_none(), "an event after the terminal one");
         match kind {
@@ -61,6 +62,8 @@ impl State {
                 Some(last) if last.kind == new.kind && !matches!(new.kind, DeltaKind::ToolCall(_)) => {
                     last.text.push_str(&new.text);
                     last.tokens.extend(new.tokens);
+                    last.logprobs.extend(new.logprobs);
+                    last.prompt_logprobs.extend(new.prompt_logprobs);
                 }
                 _ => pending.deltas.push_back(new),
             },
@@ -71,7 +74,7 @@ impl State {
     fn pop(&mut self) -> Option<Event> {
         let request = self.order.pop_front()?;
         let pending = self.pending.get_mut(&request)?;
-        let tag = pending.tag;
+        let (index, tag) = (pending.index, pending.tag);
         let kind = match pending.deltas.pop_front() {
             Some(delta) => EventKind::Delta(delta),
             None => pending.terminal.take()?,
@@ -81,7 +84,7 @@ impl State {
         } else {
             self.pending.remove(&request);
         }
-        Some(Event { request, tag, kind })
+        Some(Event { request, index, tag, kind })
     }
 }
 
@@ -140,17 +143,21 @@ impl EventQueue {
 mod tests {
     use super::*;
     use crate::engine::{FinishReason, Usage};
+    use crate::sampling::TokenLogprobs;
+
+    /// With a log-probability for each token.
+    fn piece(text: &str, tokens: &[u32]) -> Delta {
+        let logprob = |&token| TokenLogprobs { logprob: token as f32, top: Vec::new() };
+        let logprobs = tokens.iter().map(logprob).collect();
+        Delta { text: text.into(), tokens: tokens.to_vec(), logprobs, ..Delta::default() }
+    }
 
     fn delta(request: u64, text: &str, token: u32) -> Event {
-        Event {
-            request,
-            tag: 7,
-            kind: EventKind::Delta(Delta { text: text.into(), tokens: vec![token], ..Delta::default() }),
-        }
+        Event { request, index: 2, tag: 7, kind: EventKind::Delta(piece(text, &[token])) }
     }
 
     fn finished(request: u64) -> Event {
-        Event { request, tag: 7, kind: EventKind::Finished(FinishReason::Length, Usage::default()) }
+        Event { request, index: 2, tag: 7, kind: EventKind::Finished(FinishReason::Length, Usage::default()) }
     }
 
     fn take(queue: &EventQueue) -> Event {
@@ -165,10 +172,7 @@ mod tests {
         let queue = EventQueue::default();
         queue.push([delta(1, "a", 1), delta(2, "x", 9)]);
         queue.push([delta(1, "b", 2), finished(1)]);
-        assert_eq!(
-            take(&queue).kind,
-            EventKind::Delta(Delta { text: "ab".into(), tokens: vec![1, 2], ..Delta::default() })
-        );
+        assert_eq!(take(&queue).kind, EventKind::Delta(piece("ab", &[1, 2])));
         assert_eq!(take(&queue), finished(1));
         assert_eq!(take(&queue), delta(2, "x", 9));
         assert_eq!(queue.wait(Some(Duration::ZERO)), Taken::TimedOut);
@@ -178,8 +182,8 @@ mod tests {
     #[test]
     fn deltas_of_different_kinds_keep_their_order_and_calls_stay_apart() {
         let of = |kind: DeltaKind, token: u32| {
-            let delta = Delta { kind, text: "x".into(), tokens: vec![token] };
-            Event { request: 1, tag: 7, kind: EventKind::Delta(delta) }
+            let delta = Delta { kind, ..piece("x", &[token]) };
+            Event { request: 1, index: 2, tag: 7, kind: EventKind::Delta(delta) }
         };
         let call = || DeltaKind::ToolCall("f".into());
         let queue = EventQueue::default();

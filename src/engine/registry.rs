@@ -27,6 +27,7 @@ struct State {
 
 #[derive(Debug)]
 struct Live {
+    index: u32,
     tag: usize,
     cancelling: bool,
 }
@@ -43,15 +44,20 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts a request and sends it on under the lock, so that no request is sent after [`close`] returned.
+    /// Accepts a request of `count` answers, each live by itself, or none of them. Sends each on under the lock, so
+    /// that none is sent after [`close`] returned. Returns the id of the first; the others follow.
     ///
     /// [`close`]: Registry::close
-    pub fn accept(&self, tag: usize, send: impl FnOnce(RequestId)) -> Result<RequestId> {
+    pub fn accept(&self, tag: usize, count: u32, mut send: impl FnMut(RequestId, u32)) -> Result<RequestId> {
+        if count as usize > self.limit {
+            let limit = self.limit;
+            return Err(Error::argument(format!("n is {count}; the engine takes at most {limit} requests")));
+        }
         let mut state = self.lock();
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
-        if state.untaken >= self.limit {
+        if state.untaken + count as usize > self.limit {
             return Err(Error::new(
                 Status::QueueFull,
                 format!(
@@ -60,12 +66,15 @@ impl Registry {
                 ),
             ));
         }
-        state.last_id += 1;
-        let id = state.last_id;
-        state.live.insert(id, Live { tag, cancelling: false });
-        state.untaken += 1;
-        send(id);
-        Ok(id)
+        let first = state.last_id + 1;
+        for index in 0..count {
+            state.last_id += 1;
+            let id = state.last_id;
+            state.live.insert(id, Live { index, tag, cancelling: false });
+            state.untaken += 1;
+            send(id, index);
+        }
+        Ok(first)
     }
 
     /// Marks a request as being cancelled.
@@ -91,8 +100,8 @@ impl Registry {
     }
 
     /// Ends every live request and says which they were.
-    pub fn end_all(&self) -> Vec<(RequestId, usize)> {
-        self.lock().live.drain().map(|(id, live)| (id, live.tag)).collect()
+    pub fn end_all(&self) -> Vec<(RequestId, u32, usize)> {
+        self.lock().live.drain().map(|(id, live)| (id, live.index, live.tag)).collect()
     }
 
     /// A terminal event was taken.
@@ -114,20 +123,20 @@ mod tests {
     #[test]
     fn a_place_is_taken_until_the_terminal_event_is() {
         let registry = Registry::new(1);
-        let id = registry.accept(5, |_| ()).unwrap();
+        let id = registry.accept(5, 1, |_, _| ()).unwrap();
         assert_ne!(id, 0);
-        assert_eq!(registry.accept(5, |_| ()).unwrap_err().status(), Status::QueueFull);
+        assert_eq!(registry.accept(5, 1, |_, _| ()).unwrap_err().status(), Status::QueueFull);
         registry.end(id);
-        assert_eq!(registry.accept(5, |_| ()).unwrap_err().status(), Status::QueueFull);
+        assert_eq!(registry.accept(5, 1, |_, _| ()).unwrap_err().status(), Status::QueueFull);
         registry.taken();
-        assert_ne!(registry.accept(5, |_| ()).unwrap(), id);
+        assert_ne!(registry.accept(5, 1, |_, _| ()).unwrap(), id);
     }
 
     #[test]
     fn cancel_works_once_and_only_while_live() {
         let registry = Registry::new(2);
         assert_eq!(registry.cancel(1).unwrap_err().status(), Status::NotFound);
-        let id = registry.accept(0, |_| ()).unwrap();
+        let id = registry.accept(0, 1, |_, _| ()).unwrap();
         registry.cancel(id).unwrap();
         assert_eq!(registry.cancel(id).unwrap_err().status(), Status::NotFound);
         registry.end(id);
@@ -135,10 +144,23 @@ mod tests {
     }
 
     #[test]
+    fn several_answers_are_accepted_together_or_not_at_all() {
+        let registry = Registry::new(4);
+        let mut sent = Vec::new();
+        let first = registry.accept(0, 3, |id, index| sent.push((id, index))).unwrap();
+        assert_eq!(sent, [(first, 0), (first + 1, 1), (first + 2, 2)]);
+        let full = registry.accept(0, 2, |_, _| panic!("there is room for one")).unwrap_err();
+        assert_eq!(full.status(), Status::QueueFull);
+        let never = registry.accept(0, 5, |_, _| panic!("there is never room")).unwrap_err();
+        assert_eq!(never.status(), Status::InvalidArgument);
+        registry.cancel(first + 2).unwrap();
+    }
+
+    #[test]
     fn closed_stays_closed_for_the_first_reason() {
         let registry = Registry::new(2);
         registry.close(Error::new(Status::ShutDown, "a"));
         registry.close(Error::internal("b"));
-        assert_eq!(registry.accept(0, |_| ()).unwrap_err().message(), "a");
+        assert_eq!(registry.accept(0, 1, |_, _| ()).unwrap_err().message(), "a");
     }
 }

@@ -2,16 +2,35 @@
 
 use crate::cache::{BlockId, SnapshotId};
 use crate::error::{Error, Result, Status};
-use crate::sampling::SamplingParams;
+use crate::sampling::{PromptLogprobs, RowSampling, TokenLogprobs};
 use crate::scheduler::{SequenceId, Step};
 
 /// A token sampled for a sequence by one step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampled {
     /// The row's sequence.
     pub id: SequenceId,
     /// The token.
     pub token: u32,
+    /// Its log-probabilities, if they were asked for.
+    pub logprobs: Option<Box<TokenLogprobs>>,
+}
+
+impl Sampled {
+    /// A token without log-probabilities.
+    pub fn new(id: SequenceId, token: u32) -> Self {
+        Sampled { id, token, logprobs: None }
+    }
+}
+
+/// A row whose token is chosen when the tokens before it are known.
+#[derive(Debug, Clone, Copy)]
+pub struct Constrained<'a> {
+    /// How; every token of its sequence is known to the host. `None` if the sequence has ended: any token
+    /// will do.
+    pub how: Option<RowSampling<'a>>,
+    /// The tokens to choose from, a bit each, lowest bit first, as many words as the vocabulary fills.
+    pub allowed: &'a [u32],
 }
 
 /// Runs steps, on the engine's own thread (it is created, used and dropped there).
@@ -20,16 +39,24 @@ pub struct Sampled {
 /// not wait for tokens. Everything launched runs in order: a later step sees the pages and sampled
 /// tokens of an earlier one.
 pub trait Runner {
-    /// Starts a step. `params` has one entry a row: how to sample it, or `None` where
-    /// `row.samples` is false.
+    /// Starts a step. `how` has one entry a row: how to sample it, or `None` where `row.samples` is false and none
+    /// of its tokens is `scored`. Rows that are `constrained` are computed and wait for [`Runner::constrain`]
+    /// with their choice.
     ///
     /// An error means that nothing of this step, nor of any later one, can be trusted: the engine
     /// fails the requests in flight, calls [`Runner::reset`] and goes on with the next ones.
-    fn launch(&mut self, step: &Step, params: &[Option<&SamplingParams>]) -> Result<()>;
+    fn launch(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<()>;
+
+    /// Chooses the tokens of the constrained rows of the step launched last, in row order. Called once for each
+    /// step that has any, before the next launch; meanwhile the device computes the step.
+    fn constrain(&mut self, rows: &[Constrained<'_>]) -> Result<()>;
 
     /// Waits for the oldest launched, uncollected step and returns its sampled tokens, in row order,
     /// rows that do not sample left out.
     fn collect(&mut self) -> Result<Vec<Sampled>>;
+
+    /// The log-probabilities of prompt tokens that the step collected last has computed.
+    fn take_prompt_logprobs(&mut self) -> Vec<(SequenceId, PromptLogprobs)>;
 
     /// The logits after each of a step's tokens, `[tokens, vocab]` in row order: what sampling would see. For
     /// comparing with other implementations; its rows do not sample, and no step is in flight.

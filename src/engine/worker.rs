@@ -6,6 +6,8 @@
 //! An error or a panic in a turn fails the requests in flight and starts afresh with empty pages; only if
 //! that fails too is the engine dead, and then it says so to everybody.
 
+mod choose;
+
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -15,6 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::active::Active;
 use super::event::{Event, RequestId};
+use super::handle::shut_down;
 use super::options::Shutdown;
 use super::pace::Pace;
 use super::runner::{Runner, Sampled};
@@ -41,8 +44,21 @@ pub(super) struct Worker {
     /// Terminal events of this turn: sent at its end, after pages and statistics are in order.
     ended: Vec<Event>,
     shutdown: Option<Stop>,
+    /// Commands are taken, but no step is run.
+    suspended: bool,
     /// The command that woke the thread.
     inbox: Option<Command>,
+}
+
+/// What a request's prefix can be shared by. The log-probabilities of a prompt come of computing it, so such a
+/// request shares with nobody.
+fn salt(submission: &Submission) -> Vec<u8> {
+    let mut salt = submission.options.cache_salt.clone();
+    if submission.options.logprobs.prompt {
+        salt.extend_from_slice(b"\0prompt log-probabilities of ");
+        salt.extend_from_slice(&submission.id.to_le_bytes());
+    }
+    salt
 }
 
 /// Whether the loop goes on.
@@ -107,6 +123,7 @@ impl Worker {
             counts: Statistics::default(),
             ended: Vec::new(),
             shutdown: None,
+            suspended: false,
             inbox: None,
         }
     }
@@ -134,7 +151,8 @@ impl Worker {
 
     /// Sleeps until there is something to do.
     fn wait_for_work(&mut self) {
-        if !self.is_idle() || self.shutdown.is_some() {
+        let has_work = !self.is_idle() && !self.suspended;
+        if has_work || self.shutdown.is_some() {
             return;
         }
         match self.commands.recv() {
@@ -156,7 +174,9 @@ impl Worker {
         if self.shutdown.is_some_and(|stop| stop.is_due(Instant::now())) {
             self.cancel_all()?;
         }
-        self.step()?;
+        if !self.suspended {
+            self.step()?;
+        }
         // The registry was closed before the shutdown was sent, and submits are sent under its lock: none
         // can follow.
         let last = self.shutdown.is_some() && self.is_idle();
@@ -174,7 +194,18 @@ impl Worker {
             Command::Shutdown(mode) => {
                 let stop = Stop::new(mode, Instant::now());
                 self.shutdown = Some(self.shutdown.map_or(stop, |earlier| earlier.stricter(stop)));
+                // What is to be drained has to run.
+                self.suspended = false;
             }
+            Command::Suspend(answer) if self.shutdown.is_some() => drop(answer.send(Err(shut_down()))),
+            Command::Suspend(answer) => {
+                let idle = self.settle_all();
+                // Also if the step failed, for then too none is running.
+                self.suspended = true;
+                drop(answer.send(idle.clone()));
+                return idle;
+            }
+            Command::Resume => self.suspended = false,
             // Who asked may have gone; then nobody wants the answer.
             Command::SaveCache(path, answer) => drop(answer.send(self.save_cache(&path))),
             Command::LoadCache(path, answer) => {
@@ -186,17 +217,19 @@ impl Worker {
         Ok(())
     }
 
-    fn submit(&mut self, submission: Submission) {
+    fn submit(&mut self, mut submission: Submission) {
         self.counts.accepted += 1;
         self.counts.prompt_tokens += submission.prompt.len() as u64;
-        let active = Active::new(&submission, self.shared.tokenizer.as_deref());
+        let mut active = Active::new(&submission, self.shared.tokenizer.as_deref(), &self.shared.eos_tokens);
+        active.follow(submission.grammar.take());
+        let salt = salt(&submission);
         let sequence = NewSequence {
             id: submission.id,
             prompt: submission.prompt,
             max_new_tokens: submission.options.max_tokens,
             priority: submission.options.priority,
             deadline: submission.options.timeout.and_then(|t| submission.submitted.checked_add(t)),
-            salt: submission.options.cache_salt.clone(),
+            salt,
         };
         match self.scheduler.add(sequence) {
             Ok(()) => {
@@ -241,14 +274,10 @@ impl Worker {
                 active.start(now, admitted.cached_tokens);
             }
         }
+        let mut constrained = Vec::new();
         let launched = match plan.step {
             Some(step) => {
-                let params: Vec<_> = step
-                    .rows
-                    .iter()
-                    .map(|row| self.requests.get(&row.id).filter(|_| row.samples).map(Active::sampling))
-                    .collect();
-                self.runner.launch(&step, &params)?;
+                constrained = self.launch(&step)?;
                 self.pace.launched(&step, Instant::now());
                 self.in_flight += 1;
                 self.counts.steps += 1;
@@ -260,7 +289,14 @@ impl Worker {
         if self.in_flight > usize::from(launched) {
             self.collect()?;
         }
-        Ok(())
+        self.constrain(&constrained)
+    }
+
+    /// Fails one request; the others go on.
+    fn give_up(&mut self, id: RequestId, error: Error) -> Result<()> {
+        let Some(active) = self.requests.remove(&id) else { return Ok(()) };
+        self.fail(&active, error);
+        self.scheduler.cancel(id).map(drop)
     }
 
     /// Waits for the oldest launched step and takes its tokens.
@@ -268,7 +304,12 @@ impl Worker {
         let sampled = self.runner.collect()?;
         self.pace.collected(Instant::now());
         self.in_flight -= 1;
-        self.settle(&sampled)
+        for (id, scored) in self.runner.take_prompt_logprobs() {
+            if let Some(active) = self.requests.get_mut(&id) {
+                active.score_prompt(scored);
+            }
+        }
+        self.settle(sampled)
     }
 
     fn cache_key(&self) -> CacheKey {
@@ -335,18 +376,25 @@ impl Worker {
     }
 
     /// Takes the tokens of a collected step.
-    fn settle(&mut self, sampled: &[Sampled]) -> Result<()> {
+    fn settle(&mut self, sampled: Vec<Sampled>) -> Result<()> {
         let now = Instant::now();
         let mut deltas = Vec::with_capacity(sampled.len());
         let mut pieces = Vec::new();
-        for &Sampled { id, token } in sampled {
+        for sampled in sampled {
+            let id = sampled.id;
             // The look-ahead of a sequence that has ended meanwhile is dropped here.
             let Some(active) = self.requests.get_mut(&id) else { continue };
-            if !self.scheduler.on_sampled(id, token)? {
+            if !self.scheduler.on_sampled(id, sampled.token)? {
                 continue;
             }
             self.counts.generated_tokens += 1;
-            let end = active.accept(token, &self.shared.eos_tokens, now, &mut pieces);
+            let end = match active.accept(sampled, &self.shared.eos_tokens, now, &mut pieces) {
+                Ok(end) => end,
+                Err(error) => {
+                    self.give_up(id, error)?;
+                    continue;
+                }
+            };
             deltas.extend(pieces.drain(..).map(|piece| active.delta(piece)));
             if let Some(reason) = end {
                 self.ended.push(active.finished(reason, now));

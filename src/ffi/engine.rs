@@ -217,6 +217,45 @@ pub unsafe extern "C" fn quire_engine_shutdown(
     })
 }
 
+/// Suspends an engine, as an app does that goes to the background: the step that is running ends, and no other
+/// begins until `quire_engine_resume`. When this returns the device has nothing to do. Requests are accepted and
+/// cancelled meanwhile, wait, and keep their pages; their deadlines run on, and are looked at after the resumption.
+/// Saving and loading the cache works too. Suspended twice is suspended once; `quire_engine_shutdown` ends it.
+///
+/// Any thread, callbacks too; waits for the step. Fails with `QUIRE_SHUT_DOWN`, or with `QUIRE_DEVICE_ERROR` or
+/// `QUIRE_OUT_OF_MEMORY` if that step failed; then the engine is suspended all the same.
+///
+/// # Safety
+/// `engine` is a live engine; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_suspend(
+    engine: *const quire_engine,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        // SAFETY: the caller's contract above.
+        unsafe { guard::reference(engine, "engine")? }.inner().suspend()
+    })
+}
+
+/// Resumes an engine that was suspended; harmless if it was not.
+///
+/// Any thread, callbacks too; does not wait.
+///
+/// # Safety
+/// `engine` is a live engine; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_resume(
+    engine: *const quire_engine,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        // SAFETY: the caller's contract above.
+        unsafe { guard::reference(engine, "engine")? }.inner().resume();
+        Ok(())
+    })
+}
+
 /// Releases an engine: cancels what it still runs, ends its threads, frees the model. The handle is gone,
 /// whatever is returned. With callback delivery every terminal event and then `release_on_event_data` come
 /// before this returns; without it, events not taken are dropped.

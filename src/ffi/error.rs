@@ -57,6 +57,9 @@ pub const QUIRE_CACHE_INVALID: quire_status = 21;
 pub const QUIRE_TEMPLATE_MISSING: quire_status = 22;
 /// The model's chat template is malformed, refuses the conversation, or does too much work.
 pub const QUIRE_TEMPLATE_ERROR: quire_status = 23;
+/// A grammar is malformed, allows no text, or is too complex; the message says what is wrong and where. As the
+/// status of a failed request: the grammar became too complex on the way.
+pub const QUIRE_GRAMMAR_INVALID: quire_status = 24;
 
 /// An error: a status and a message. Owned by whoever received it, freed with `quire_error_free`.
 pub struct quire_error {
@@ -151,6 +154,7 @@ mod tests {
             (QUIRE_CACHE_INVALID, Status::CacheInvalid),
             (QUIRE_TEMPLATE_MISSING, Status::TemplateMissing),
             (QUIRE_TEMPLATE_ERROR, Status::TemplateError),
+            (QUIRE_GRAMMAR_INVALID, Status::GrammarInvalid),
         ];
         assert_eq!(constants.map(|(_, status)| status), Status::ALL);
         assert!(constants.iter().all(|(constant, status)| *constant == status.code()));

@@ -6,6 +6,7 @@ use super::engine::quire_engine;
 use super::error::{quire_error, quire_status};
 use super::guard;
 use crate::engine::{DeltaKind, Event, EventKind, FinishReason, Usage};
+use crate::sampling::TokenLogprobs;
 
 /// What an event says.
 pub type quire_event_kind = i32;
@@ -39,6 +40,18 @@ pub const QUIRE_FINISH_LENGTH: quire_finish_reason = 3;
 
 /// One of the request's stop strings came.
 pub const QUIRE_FINISH_STOP_STRING: quire_finish_reason = 4;
+/// The request's grammar is complete: nothing could follow.
+pub const QUIRE_FINISH_GRAMMAR: quire_finish_reason = 5;
+
+/// A token and the natural logarithm of its probability.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct quire_token_logprob {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability.
+    pub logprob: f32,
+}
 
 /// One event of one request. Every accepted request has any number of deltas and then exactly one terminal
 /// event, when its pages are already free.
@@ -94,6 +107,25 @@ pub struct quire_event {
     pub tool_name: *const c_char,
     /// Length of `tool_name` in bytes.
     pub tool_name_len: usize,
+    /// Which of the answers to its prompt this is, from 0 on; see `n` of `quire_request_options`.
+    pub answer_index: u32,
+    /// The log-probabilities of a delta's tokens, `token_count` of them, if the request asked for them; else
+    /// NULL.
+    pub logprobs: *const f32,
+    /// For each of a delta's tokens, in order, `top_logprob_count` of the most likely tokens in its place, most
+    /// likely first; NULL if that is 0.
+    pub top_logprobs: *const quire_token_logprob,
+    /// How many of these each token has: as many as the request asked for.
+    pub top_logprob_count: usize,
+    /// In a request's first delta, if it asked for them: the log-probabilities of its prompt's tokens from the second
+    /// on, `prompt_logprob_count` of them; else NULL. Such a delta may have no token of the answer.
+    pub prompt_logprobs: *const f32,
+    /// For each of these, `prompt_top_logprobs_each` of the most likely tokens in its place; NULL if that is 0.
+    pub prompt_top_logprobs: *const quire_token_logprob,
+    /// How many of the prompt's tokens have one: one less than the prompt has tokens.
+    pub prompt_logprob_count: usize,
+    /// How many of the most likely tokens each has: as many as the request asked for.
+    pub prompt_top_logprobs_each: usize,
 }
 
 /// An event with what its pointers point to. `event` comes first, so the address of one is the other's.
@@ -104,19 +136,50 @@ pub(super) struct OwnedEvent {
     tokens: Vec<u32>,
     message: CString,
     tool_name: String,
+    logprobs: Logprobs,
+    prompt_logprobs: Logprobs,
+}
+
+/// Log-probabilities laid out for C.
+#[derive(Default)]
+struct Logprobs {
+    chosen: Vec<f32>,
+    top: Vec<quire_token_logprob>,
+}
+
+impl Logprobs {
+    fn new(tokens: Vec<TokenLogprobs>) -> Self {
+        let chosen = tokens.iter().map(|token| token.logprob).collect();
+        let top = tokens.iter().flat_map(|token| &token.top);
+        let top = top.map(|&(token, logprob)| quire_token_logprob { token, logprob }).collect();
+        Logprobs { chosen, top }
+    }
+
+    /// Alternatives for each token.
+    fn top_count(&self) -> usize {
+        self.top.len().checked_div(self.chosen.len()).unwrap_or(0)
+    }
+}
+
+/// NULL for an array without elements.
+fn pointer<T>(values: &[T]) -> *const T {
+    if values.is_empty() { std::ptr::null() } else { values.as_ptr() }
 }
 
 impl OwnedEvent {
     pub(super) fn new(event: Event) -> Box<Self> {
-        let Event { request, tag, kind } = event;
+        let Event { request, index, tag, kind } = event;
         let (mut text, mut tokens, mut message) = (String::new(), Vec::new(), CString::default());
         let mut tool_name = String::new();
         let mut usage = Usage::default();
+        let (mut logprobs, mut prompt_logprobs) = (Logprobs::default(), Logprobs::default());
         let (mut stop_token, mut stop_string, mut status) = (0, 0, 0);
         let mut finish_reason = QUIRE_FINISH_NONE;
         let kind = match kind {
             EventKind::Delta(delta) => {
                 (text, tokens) = (delta.text, delta.tokens);
+                logprobs = Logprobs::new(delta.logprobs);
+                prompt_logprobs = Logprobs::new(delta.prompt_logprobs);
                 match delta.kind {
                     DeltaKind::Text => QUIRE_EVENT_DELTA,
                     DeltaKind::Reasoning => QUIRE_EVENT_REASONING,
@@ -142,6 +205,7 @@ impl OwnedEvent {
                         QUIRE_FINISH_STOP_STRING
                     }
                     FinishReason::Length => QUIRE_FINISH_LENGTH,
+                    FinishReason::GrammarComplete => QUIRE_FINISH_GRAMMAR,
                 };
                 QUIRE_EVENT_FINISHED
             }
@@ -184,16 +248,30 @@ impl OwnedEvent {
                 stop_string,
                 tool_name: std::ptr::null(),
                 tool_name_len,
+                answer_index: index,
+                logprobs: std::ptr::null(),
+                top_logprobs: std::ptr::null(),
+                top_logprob_count: logprobs.top_count(),
+                prompt_logprobs: std::ptr::null(),
+                prompt_top_logprobs: std::ptr::null(),
+                prompt_logprob_count: prompt_logprobs.chosen.len(),
+                prompt_top_logprobs_each: prompt_logprobs.top_count(),
             },
             text,
             tokens,
             message,
             tool_name,
+            logprobs,
+            prompt_logprobs,
         });
         owned.event.text = owned.text.as_ptr().cast();
         owned.event.tokens = owned.tokens.as_ptr();
         owned.event.message = owned.message.as_ptr();
         owned.event.tool_name = owned.tool_name.as_ptr().cast();
+        owned.event.logprobs = pointer(&owned.logprobs.chosen);
+        owned.event.top_logprobs = pointer(&owned.logprobs.top);
+        owned.event.prompt_logprobs = pointer(&owned.prompt_logprobs.chosen);
+        owned.event.prompt_top_logprobs = pointer(&owned.prompt_logprobs.top);
         owned
     }
 

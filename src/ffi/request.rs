@@ -1,14 +1,41 @@
 //! Requests: options, submit, cancel.
 
+mod read;
+
 use std::ffi::{c_char, c_void};
 
-use super::chat::{quire_chat, read_chat};
+use self::read::read_request;
+use super::chat::quire_chat;
 use super::engine::quire_engine;
 use super::error::{quire_error, quire_status};
 use super::guard;
-use crate::engine::{Prompt, RequestOptions};
-use crate::error::Error;
 use crate::sampling::SamplingParams;
+
+/// In which form a grammar is written.
+pub type quire_grammar_kind = i32;
+
+/// There is no grammar.
+pub const QUIRE_GRAMMAR_NONE: quire_grammar_kind = 0;
+/// A JSON schema; the answer is JSON that it validates.
+pub const QUIRE_GRAMMAR_JSON_SCHEMA: quire_grammar_kind = 1;
+/// Any JSON object; there is no text.
+pub const QUIRE_GRAMMAR_JSON_OBJECT: quire_grammar_kind = 2;
+/// A regular expression (syntax of Rust's regex crate) that the whole answer matches.
+pub const QUIRE_GRAMMAR_REGEX: quire_grammar_kind = 3;
+/// A grammar in llguidance's dialect of Lark.
+pub const QUIRE_GRAMMAR_LARK: quire_grammar_kind = 4;
+/// A JSON array of strings; the answer is one of them.
+pub const QUIRE_GRAMMAR_CHOICE: quire_grammar_kind = 5;
+
+/// What is added to a token's logit.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct quire_logit_bias {
+    /// The token.
+    pub token: u32,
+    /// Added to its logit before anything else happens; minus infinity bans it.
+    pub bias: f32,
+}
 
 /// A piece of text that goes in: UTF-8, no NUL needed.
 #[repr(C)]
@@ -21,8 +48,8 @@ pub struct quire_string {
 }
 
 /// Whether an answer is taken apart. The model's chat template tells how it marks reasoning (`<think>`) and
-/// tool calls: JSON or functions in `<tool_call>` (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
-/// there are tools). In other formats all is text.
+/// tool calls: JSON or functions in `<tool_call>` (Qwen, Hermes, Nemotron), `[TOOL_CALLS]` (Mistral), or JSON by
+/// itself (Llama, only where there are tools). In other formats all is text.
 pub type quire_parse = i32;
 
 /// If the prompt is a `chat`.
@@ -90,6 +117,53 @@ pub struct quire_request_options {
     pub chat: *const quire_chat,
     /// Whether the answer is taken apart into text, reasoning and tool calls: one of `QUIRE_PARSE_*`.
     pub parse: quire_parse,
+    /// How many answers to give, 1 to 128; more than 1 needs a temperature. Each is a request of its own, with
+    /// its own events and id: the first id comes from `quire_engine_submit`, the others follow it. They compute
+    /// their common prompt once and share its pages. The first answer is what it would be alone. Default 1.
+    pub n: u32,
+    /// Tokens to generate before the answer may end: until then neither end-of-sequence tokens (unless
+    /// `ignore_eos`) nor stop tokens are chosen. At most `max_tokens`. Default 0.
+    pub min_tokens: u32,
+    /// Keep the smallest set of tokens, most typical first, that together have this probability (locally
+    /// typical sampling), above 0 and at most 1. It acts on what `top_k`, `top_p` and `min_p` have left. Default 1.
+    pub typical_p: f32,
+    /// How often, 0 to 1, XTC takes place for a token: then, of the tokens with a probability of
+    /// `xtc_threshold` or more, only the least likely is kept. Default 0.
+    pub xtc_probability: f32,
+    /// From which probability on a token is one of XTC's top choices, 0 to 0.5. Default 0.1.
+    pub xtc_threshold: f32,
+    /// Divides the positive logits and multiplies the negative ones of tokens that are in the prompt or the
+    /// answer, above 0 and at most 100. Default 1: nothing.
+    pub repetition_penalty: f32,
+    /// Taken from the logits of tokens that are in the answer, -100 to 100. Default 0.
+    pub presence_penalty: f32,
+    /// Taken from the logits of tokens in the answer once for each time they are there, -100 to 100. Default 0.
+    pub frequency_penalty: f32,
+    /// How many of the latest tokens, prompt and answer together, the three penalties look at. Default 0: all.
+    pub penalty_window: u32,
+    /// What is added to the logits of some tokens, at most 4096, none twice.
+    pub logit_bias: *const quire_logit_bias,
+    /// Number of biases.
+    pub logit_bias_count: usize,
+    /// 1 for the log-probability of each token of the answer. Log-probabilities are natural logarithms of the
+    /// model's own probabilities, before bias, penalties, temperature and everything else. Default 0.
+    pub logprobs: i32,
+    /// With each of them this many of the most likely tokens and theirs, at most 20. Default 0.
+    pub top_logprobs: u32,
+    /// 1 for the log-probabilities of the prompt's tokens too; the prompt is then computed whole, whatever is cached.
+    /// `top_logprobs` holds for them as well. Of `n` answers the first gives them. Default 0.
+    pub prompt_logprobs: i32,
+    /// Makes the answer follow a grammar: one of `QUIRE_GRAMMAR_*`. Every other setting still holds, but what the
+    /// grammar needs is never banned. An answer cut off by `max_tokens` is the beginning of such a text. If the prompt
+    /// ends inside reasoning (`<think>`) and the answer is taken apart (`parse`), the model may finish thinking
+    /// and the grammar is for what follows; else it is for all of the answer, so that a model that opens its
+    /// reasoning itself gives none. Needs a model with a tokenizer. Default `QUIRE_GRAMMAR_NONE`.
+    pub grammar_kind: quire_grammar_kind,
+    /// The grammar as UTF-8 text of `grammar_len` bytes, at most 1 MiB, and a regular expression, by itself or in a
+    /// schema, at most 64 KiB; no NUL needed.
+    pub grammar: *const c_char,
+    /// Length of `grammar` in bytes.
+    pub grammar_len: usize,
 }
 
 /// Fills `options` with defaults. `struct_size` is `sizeof(quire_request_options)` as your compiler sees it.
@@ -136,100 +210,36 @@ pub unsafe extern "C" fn quire_request_options_init(
                     stop_string_count: 0,
                     chat: std::ptr::null(),
                     parse: QUIRE_PARSE_DEFAULT,
+                    n: 1,
+                    min_tokens: 0,
+                    typical_p: sampling.typical_p,
+                    xtc_probability: sampling.xtc_probability,
+                    xtc_threshold: sampling.xtc_threshold,
+                    repetition_penalty: sampling.penalties.repetition,
+                    presence_penalty: sampling.penalties.presence,
+                    frequency_penalty: sampling.penalties.frequency,
+                    penalty_window: sampling.penalties.window,
+                    logit_bias: std::ptr::null(),
+                    logit_bias_count: 0,
+                    logprobs: 0,
+                    top_logprobs: 0,
+                    prompt_logprobs: 0,
+                    grammar_kind: QUIRE_GRAMMAR_NONE,
+                    grammar: std::ptr::null(),
+                    grammar_len: 0,
                 },
             )
         }
     })
 }
 
-/// Reads and checks a caller's request.
-///
-/// # Safety
-/// As for `quire_engine_submit`.
-unsafe fn read_request(options: *const quire_request_options) -> Result<RequestOptions, Error> {
-    // SAFETY: passed on from the caller, field by field.
-    unsafe {
-        let options = guard::versioned(options, "options")?;
-        let prompt = read_prompt(&options)?;
-        Ok(RequestOptions {
-            prompt,
-            max_tokens: options.max_tokens,
-            sampling: SamplingParams {
-                temperature: options.temperature,
-                top_k: options.top_k,
-                top_p: options.top_p,
-                min_p: options.min_p,
-                seed: options.seed,
-            },
-            stop_tokens: guard::slice(options.stop_tokens, options.stop_token_count, "stop_tokens")?.to_vec(),
-            stop_strings: read_strings(options.stop_strings, options.stop_string_count, "stop_strings")?,
-            parse: match options.parse {
-                QUIRE_PARSE_DEFAULT => None,
-                QUIRE_PARSE_ON => Some(true),
-                QUIRE_PARSE_OFF => Some(false),
-                other => return Err(Error::argument(format!("parse is {other}, want 0 to 2"))),
-            },
-            ignore_eos: guard::flag(options.ignore_eos, "ignore_eos")?,
-            priority: options.priority,
-            timeout: match options.timeout_ms {
-                0 => None,
-                ms => Some(std::time::Duration::from_millis(ms)),
-            },
-            cache_salt: guard::slice(options.cache_salt.cast::<u8>(), options.cache_salt_len, "cache_salt")?
-                .to_vec(),
-            tag: options.tag as usize,
-        })
-    }
-}
-
-/// The one prompt that is set.
-///
-/// # Safety
-/// As for `quire_engine_submit`.
-unsafe fn read_prompt(options: &quire_request_options) -> Result<Prompt, Error> {
-    let set = [!options.prompt.is_null(), !options.prompt_tokens.is_null(), !options.chat.is_null()];
-    // SAFETY: passed on, field by field.
-    unsafe {
-        match set {
-            [true, false, false] => {
-                Ok(Prompt::Text(guard::text(options.prompt, options.prompt_len, "prompt")?.to_owned()))
-            }
-            [false, true, false] => Ok(Prompt::Tokens(
-                guard::slice(options.prompt_tokens, options.prompt_token_count, "prompt_tokens")?.to_vec(),
-            )),
-            [false, false, true] => Ok(Prompt::Chat(Box::new(read_chat(options.chat)?))),
-            [false, false, false] => Err(Error::argument("prompt, prompt_tokens and chat are all NULL")),
-            _ => Err(Error::argument("more than one of prompt, prompt_tokens and chat is set; set one")),
-        }
-    }
-}
-
-/// A caller's texts, copied.
-///
-/// # Safety
-/// `strings` is NULL or valid for reading `count` of them, and each of them for its own length.
-unsafe fn read_strings(strings: *const quire_string, count: usize, name: &str) -> Result<Vec<String>, Error> {
-    // SAFETY: passed on.
-    let strings = unsafe { guard::slice(strings, count, name)? };
-    if strings.len() > crate::text::MAX_STOP_STRINGS {
-        // Said before anything is copied.
-        let most = crate::text::MAX_STOP_STRINGS;
-        return Err(Error::argument(format!("{name} has {count} strings, want at most {most}")));
-    }
-    let read = |(i, s): (usize, &quire_string)| {
-        // SAFETY: passed on.
-        unsafe { guard::text(s.bytes, s.len, &format!("{name}[{i}]")) }.map(str::to_owned)
-    };
-    strings.iter().enumerate().map(read).collect()
-}
-
 /// Submits a request and returns at once; the answer comes as events. `*request` becomes its id: never 0,
 /// never used twice by one engine.
 ///
-/// Any thread, callbacks too. Tokenizes the prompt on the calling thread. Fails with
+/// Any thread, callbacks too. Tokenizes the prompt and compiles the grammar on the calling thread. Fails with
 /// `QUIRE_INVALID_ARGUMENT`, `QUIRE_INVALID_STRUCT_SIZE`, `QUIRE_INVALID_UTF8`, `QUIRE_TOKENIZER_MISSING`,
-/// `QUIRE_TEMPLATE_MISSING`, `QUIRE_TEMPLATE_ERROR`, `QUIRE_PROMPT_TOO_LONG`, `QUIRE_QUEUE_FULL` or
-/// `QUIRE_SHUT_DOWN`; then no event will come.
+/// `QUIRE_TEMPLATE_MISSING`, `QUIRE_TEMPLATE_ERROR`, `QUIRE_PROMPT_TOO_LONG`, `QUIRE_GRAMMAR_INVALID`,
+/// `QUIRE_QUEUE_FULL` or `QUIRE_SHUT_DOWN`; then no event will come.
 ///
 /// # Safety
 /// `engine` is a live engine; `options` was filled by its `_init` and its pointers are valid for the

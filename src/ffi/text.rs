@@ -5,6 +5,8 @@ use std::ffi::c_char;
 use super::engine::quire_engine;
 use super::error::{quire_error, quire_status};
 use super::guard;
+use crate::error::{Error, Result};
+use crate::text::Tokenizer;
 
 /// Turns text into token ids, as submit would. `*token_count` becomes the number of tokens; the first
 /// `capacity` of them are written to `tokens`, so call once with capacity 0 to learn the number.
@@ -34,7 +36,7 @@ pub unsafe extern "C" fn quire_engine_tokenize(
             let engine = guard::reference(engine, "engine")?;
             guard::writable(token_count, "token_count")?;
             if text.is_null() {
-                return Err(crate::error::Error::argument("text is NULL"));
+                return Err(Error::argument("text is NULL"));
             }
             let text = guard::text(text, text_len, "text")?;
             let add_special = guard::flag(add_special, "add_special")?;
@@ -67,35 +69,73 @@ pub unsafe extern "C" fn quire_engine_detokenize(
     text_len: *mut usize,
     error: *mut *mut quire_error,
 ) -> quire_status {
+    let decode = |tokenizer: &Tokenizer, ids: &[u32], skip| Ok(tokenizer.decode(ids, skip));
     guard::entry(error, || {
         // SAFETY: the caller's contract above.
-        unsafe {
-            let engine = guard::reference(engine, "engine")?;
-            guard::writable(text_len, "text_len")?;
-            if tokens.is_null() {
-                return Err(crate::error::Error::argument("tokens is NULL"));
-            }
-            let ids = guard::slice(tokens, token_count, "tokens")?;
-            let skip_special = guard::flag(skip_special, "skip_special")?;
-            engine.inner().check_tokens(ids, "tokens")?;
-            let decoded = engine.inner().tokenizer_for_text()?.decode(ids, skip_special);
-            copy_out(decoded.as_bytes(), text.cast::<u8>(), capacity, "text")?;
-            text_len.write(decoded.len());
-        }
-        Ok(())
+        unsafe { decode_with(decode, engine, tokens, token_count, skip_special, text, capacity, text_len) }
     })
+}
+
+/// As `quire_engine_detokenize`, by the decoder of the `tokenizers` library that Quire's own stands in for. The text is
+/// the same and comes many times slower; this is there to check and to measure the other one.
+///
+/// # Safety
+/// As for `quire_engine_detokenize`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_detokenize_reference(
+    engine: *const quire_engine,
+    tokens: *const u32,
+    token_count: usize,
+    skip_special: i32,
+    text: *mut c_char,
+    capacity: usize,
+    text_len: *mut usize,
+    error: *mut *mut quire_error,
+) -> quire_status {
+    guard::entry(error, || {
+        let decode = Tokenizer::reference_decode;
+        // SAFETY: the caller's contract above.
+        unsafe { decode_with(decode, engine, tokens, token_count, skip_special, text, capacity, text_len) }
+    })
+}
+
+/// Checks the arguments of a detokenizing function and runs it.
+///
+/// # Safety
+/// As for `quire_engine_detokenize`.
+#[expect(clippy::too_many_arguments, reason = "the C function's own")]
+unsafe fn decode_with(
+    decode: impl FnOnce(&Tokenizer, &[u32], bool) -> Result<String>,
+    engine: *const quire_engine,
+    tokens: *const u32,
+    token_count: usize,
+    skip_special: i32,
+    text: *mut c_char,
+    capacity: usize,
+    text_len: *mut usize,
+) -> Result<()> {
+    // SAFETY: the caller's contract above.
+    unsafe {
+        let engine = guard::reference(engine, "engine")?;
+        guard::writable(text_len, "text_len")?;
+        if tokens.is_null() {
+            return Err(Error::argument("tokens is NULL"));
+        }
+        let ids = guard::slice(tokens, token_count, "tokens")?;
+        let skip_special = guard::flag(skip_special, "skip_special")?;
+        engine.inner().check_tokens(ids, "tokens")?;
+        let decoded = decode(engine.inner().tokenizer_for_text()?, ids, skip_special)?;
+        copy_out(decoded.as_bytes(), text.cast::<u8>(), capacity, "text")?;
+        text_len.write(decoded.len());
+    }
+    Ok(())
 }
 
 /// Copies as much of `from` as `capacity` allows.
 ///
 /// # Safety
 /// `to` is NULL or valid for writing `capacity` elements.
-pub(super) unsafe fn copy_out<T: Copy>(
-    from: &[T],
-    to: *mut T,
-    capacity: usize,
-    name: &str,
-) -> crate::error::Result<()> {
+pub(super) unsafe fn copy_out<T: Copy>(from: &[T], to: *mut T, capacity: usize, name: &str) -> Result<()> {
     let count = from.len().min(capacity);
     if capacity > 0 {
         guard::writable(to, name)?;

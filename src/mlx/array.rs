@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::{Array, Dtype};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 
 /// An array of this shape and type from its bytes (the host's byte order, rows first).
 ///
@@ -78,6 +78,28 @@ pub fn last_columns(x: &Array, from: i32) -> Result<Array> {
 /// One column of a matrix, as a matrix `[rows, 1]`.
 pub fn column(x: &Array, i: i32) -> Result<Array> {
     Ok(x.try_index((.., i..i + 1))?)
+}
+
+/// The bits of a matrix of unsigned 32-bit words `[rows, n]`, lowest first, as booleans `[rows, 32 n]`.
+pub fn bits(words: &Array) -> Result<Array> {
+    let (rows, n) = (words.dim(0), words.dim(1));
+    let places: Vec<u32> = (0..32).map(|i| 1 << i).collect();
+    let places = Array::from_slice(&places, &[1, 1, 32]);
+    let words = words.reshape(&[rows, n, 1])?;
+    let stream = mlx_rs::Stream::thread_local_or_default();
+    // mlx-rs has no operation for this.
+    // SAFETY: the inputs and the stream are live; the output's handle is written on success only, and is then
+    // owned by the array made of it.
+    let bits = unsafe {
+        let mut bits = mlx_sys::mlx_array_new();
+        let code = mlx_sys::mlx_bitwise_and(&mut bits, words.as_ptr(), places.as_ptr(), stream.as_ptr());
+        let bits = Array::from_ptr(bits);
+        if code != 0 {
+            return Err(Error::new(Status::DeviceError, "MLX refused to take words apart into bits"));
+        }
+        bits
+    };
+    Ok(mlx_rs::ops::ne(bits, Array::from_slice(&[0u32], &[1]))?.reshape(&[rows, 32 * n])?)
 }
 
 fn check(len: usize, size: usize, shape: &[i32]) -> Result<()> {

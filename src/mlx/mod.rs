@@ -8,17 +8,19 @@ mod array;
 mod device;
 #[cfg(quire_host_op)]
 mod host_op;
+mod kernel;
 mod memory;
 mod quantized;
 
 use mlx_rs::error::Exception;
 
 pub use array::{
-    column, columns, from_bytes, from_f16_bits, from_u32, from_words, last_columns, rows, to_bytes,
+    bits, column, columns, from_bytes, from_f16_bits, from_u32, from_words, last_columns, rows, to_bytes,
 };
 pub use device::{Device, Gpu};
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
+pub use kernel::{GpuKernel, KernelConstants, KernelSource};
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
 pub use quantized::{Packing, dequantize, gather_qmm, quantized_matmul};
 

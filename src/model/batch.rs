@@ -9,6 +9,7 @@ use crate::cache::BlockId;
 use crate::cache::pages::{Pages, Table};
 use crate::cache::states::{StateRow, StateRows};
 use crate::error::Result;
+use crate::kernels::gpu::PagedAttention;
 use crate::mlx::{Array, Dtype};
 use crate::scheduler::{BlockCopy, Row, StateSave};
 
@@ -136,7 +137,10 @@ impl Plan {
         if !singles.is_empty() {
             // On a GPU a few rows more cost less than joining zeros to the others.
             let filled = if chunks.is_empty() && kernels.on_gpu() { padded } else { singles.len() };
-            groups.push(many(singles, filled, pages, dtype)?);
+            groups.push(match kernels.paged_attention() {
+                Some(_) => paged(singles, filled, pages),
+                None => many(singles, filled, pages, dtype)?,
+            });
         }
         for row in chunks {
             one(row, pages, dtype, kernels.on_gpu(), &mut groups)?;
@@ -162,7 +166,17 @@ impl Plan {
     }
 }
 
-/// One token each of several sequences; `filled` rows with those that only fill up, which see the longest
+/// One token each of several sequences, for attention that reads pages itself; `filled` rows with those that
+/// only fill up, which see one token of the spare block.
+fn paged(rows: &[Row], filled: usize, pages: &Pages) -> Group {
+    let mut plan: Vec<(usize, &[BlockId])> =
+        rows.iter().map(|row| (row.start as usize + 1, &*row.blocks)).collect();
+    plan.resize(filled, (1, &[]));
+    let table = Table::Paged(PagedAttention::plan(pages.layout(), &plan));
+    Group { rows: filled as i32, table, sequences: filled as i32, mask: None, causal: false }
+}
+
+/// The same by MLX's operations; `filled` rows with those that only fill up, which see the longest
 /// context in the spare block.
 fn many(rows: &[Row], filled: usize, pages: &Pages, dtype: Dtype) -> Result<Group> {
     let mut contexts: Vec<usize> = rows.iter().map(|row| row.start as usize + 1).collect();

@@ -1,39 +1,61 @@
 //! Sampling on the device, the whole batch at once, each row by its own parameters.
 //!
-//! Promises: a row's token depends on its logits, its parameters and how many tokens its sequence has
-//! sampled before, on nothing else in the batch; greedy rows cost an argmax, and only rows with top-k or
-//! top-p sort anything.
+//! Promises: a row's token depends on its logits, its parameters, its own tokens and how many of them were
+//! sampled, on nothing else in the batch. Rows are grouped by what they need: greedy rows cost an argmax; only
+//! rows with top-k, top-p or typical-p sort anything; only rows that draw pay for a softmax.
 //!
 //! A draw inverts the cumulative distribution at one uniform number a row, which is a hash of the seed
 //! and of how many tokens were sampled before. The filters become a threshold on the logits: tokens that
 //! tie with the last one kept are kept too.
+//!
+//! Penalties count the tokens that the host knows and one more that may still be on the device: the engine
+//! launches a step before it has read the last one's tokens.
+
+mod adjust;
+mod filter;
+pub mod logprobs;
 
 use std::collections::BTreeMap;
 
 use mlx_rs::ops::{self, indexing};
 
-use super::SamplingParams;
+use super::RowSampling;
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype};
 
-/// Chooses a token for each row of `logits` `[rows, vocab]`: `[rows]`, unsigned 32-bit. A row has its
-/// parameters and how many tokens its sequence has sampled before.
-pub fn sample(logits: &Array, rows: &[(&SamplingParams, u32)]) -> Result<Array> {
+/// A row of logits to choose a token from.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// How.
+    pub how: RowSampling<'a>,
+    /// How many tokens its sequence has sampled before.
+    pub sampled_before: u32,
+    /// The slot whose last token is the sequence's newest, not known to the host.
+    pub on_device: Option<u32>,
+    /// The tokens that a grammar allows, a bit each: token `t` is bit `t % 32` of word `t / 32`.
+    pub allowed: Option<&'a [u32]>,
+}
+
+impl<'a> Choice<'a> {
+    /// A choice by parameters alone.
+    pub fn new(how: RowSampling<'a>, sampled_before: u32) -> Self {
+        Choice { how, sampled_before, on_device: None, allowed: None }
+    }
+}
+
+/// Chooses a token for each row of `logits` `[rows, vocab]`: `[rows]`, unsigned 32-bit. `last` holds the token
+/// that each slot sampled last.
+pub fn sample(logits: &Array, rows: &[Choice<'_>], last: &Array) -> Result<Array> {
     let vocab = logits.dim(1);
     let mut classes: BTreeMap<Class, Vec<usize>> = BTreeMap::new();
-    for (i, (params, _)) in rows.iter().enumerate() {
-        classes.entry(Class::of(params, vocab)).or_default().push(i);
+    for (i, row) in rows.iter().enumerate() {
+        classes.entry(Class::of(row, vocab)).or_default().push(i);
     }
     let mut parts = Vec::with_capacity(classes.len());
     let mut order: Vec<usize> = Vec::with_capacity(rows.len());
     for (class, members) in &classes {
-        let logits = if members.len() == rows.len() {
-            logits.clone()
-        } else {
-            logits.take_axis(indices(members), 0)?
-        };
         let chosen: Vec<_> = members.iter().map(|&i| rows[i]).collect();
-        parts.push(class.sample(&logits, &chosen)?);
+        parts.push(class.sample(&pick(logits, members)?, &chosen, last)?);
         order.extend(members);
     }
     match parts.len() {
@@ -47,6 +69,14 @@ pub fn sample(logits: &Array, rows: &[(&SamplingParams, u32)]) -> Result<Array> 
     }
 }
 
+/// These rows of a matrix, in ascending order.
+pub fn pick(matrix: &Array, rows: &[usize]) -> Result<Array> {
+    if rows.len() as i32 == matrix.dim(0) {
+        return Ok(matrix.clone());
+    }
+    Ok(matrix.take_axis(indices(rows), 0)?)
+}
+
 fn indices(rows: &[usize]) -> Array {
     let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
     Array::from_slice(&rows, &[rows.len() as i32])
@@ -55,7 +85,18 @@ fn indices(rows: &[usize]) -> Array {
 /// What a row's parameters make necessary. Rows of one class share operations, and no number a row is
 /// computed from depends on which other rows do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
+struct Class {
+    /// Bias or penalties change the logits, or a grammar leaves only some tokens.
+    adjusted: bool,
+    kind: Kind,
+    /// Typical-p takes place.
+    typical: bool,
+    /// XTC takes place.
+    xtc: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
     /// The largest logit.
     Greedy,
     /// A draw from all tokens, or those min-p leaves.
@@ -64,53 +105,60 @@ enum Class {
     Largest(i32),
 }
 
-impl Class {
-    fn of(params: &SamplingParams, vocab: i32) -> Class {
+impl Kind {
+    fn of(row: &Choice<'_>, vocab: i32) -> Kind {
+        let params = row.how.params;
         if params.is_greedy() {
-            return Class::Greedy;
+            return Kind::Greedy;
         }
         let all = vocab.unsigned_abs();
         match params.top_k {
             k if k > 0 && k < all => {
                 // Few classes: powers of two.
                 let sorted = k.checked_next_power_of_two().unwrap_or(all).min(all);
-                Class::Largest(sorted as i32)
+                Kind::Largest(sorted as i32)
             }
-            _ if params.top_p < 1.0 => Class::Largest(vocab),
-            _ => Class::Plain,
+            _ if params.top_p < 1.0 => Kind::Largest(vocab),
+            _ => Kind::Plain,
+        }
+    }
+}
+
+impl Class {
+    fn of(row: &Choice<'_>, vocab: i32) -> Class {
+        let kind = Kind::of(row, vocab);
+        let draws = kind != Kind::Greedy;
+        Class {
+            adjusted: adjust::is_needed(row),
+            kind,
+            typical: draws && row.how.params.typical_p < 1.0,
+            xtc: draws && filter::xtc_takes_place(row),
         }
     }
 
-    fn sample(self, logits: &Array, rows: &[(&SamplingParams, u32)]) -> Result<Array> {
-        if self == Class::Greedy {
-            return Ok(indexing::argmax_axis(logits, -1, false)?);
+    fn sample(self, logits: &Array, rows: &[Choice<'_>], last: &Array) -> Result<Array> {
+        let mut logits = logits.clone();
+        if self.adjusted {
+            logits = adjust::adjust(&logits.as_dtype(Dtype::Float32)?, rows, last)?;
         }
-        let logits = logits.as_dtype(Dtype::Float32)?;
-        let scaled = ops::divide(&logits, column(rows, |p| p.temperature))?;
-        let mut threshold = None;
-        if let Class::Largest(sorted) = self {
-            threshold = Some(largest(&scaled, sorted, rows)?);
+        if self.kind == Kind::Greedy {
+            return Ok(indexing::argmax_axis(&logits, -1, false)?);
         }
-        if rows.iter().any(|(params, _)| params.min_p > 0.0) {
-            // `p >= min_p * max p` in logarithms. ln(0) keeps all.
-            let below = column(rows, |p| p.min_p.ln());
-            let min_p = ops::add(scaled.max_axis(-1, true)?, below)?;
-            threshold = Some(match threshold {
-                Some(other) => ops::maximum(other, min_p)?,
-                None => min_p,
-            });
+        let scaled = ops::divide(logits.as_dtype(Dtype::Float32)?, column(rows, |p| p.temperature))?;
+        let mut kept = filter::largest(&scaled, self.kind, rows)?;
+        if self.typical {
+            kept = filter::typical(&kept, rows)?;
         }
-        let kept = match threshold {
-            Some(threshold) => only(&scaled, &ops::ge(&scaled, threshold)?)?,
-            None => scaled,
-        };
+        if self.xtc {
+            kept = filter::exclude_top_choices(&kept, rows)?;
+        }
         draw(&kept, rows)
     }
 }
 
 /// A parameter of each row, `[rows, 1]`.
-fn column(rows: &[(&SamplingParams, u32)], value: impl Fn(&SamplingParams) -> f32) -> Array {
-    let values: Vec<f32> = rows.iter().map(|(params, _)| value(params)).collect();
+fn column(rows: &[Choice<'_>], value: impl Fn(&super::SamplingParams) -> f32) -> Array {
+    let values: Vec<f32> = rows.iter().map(|row| value(row.how.params)).collect();
     Array::from_slice(&values, &[values.len() as i32, 1])
 }
 
@@ -119,38 +167,12 @@ fn only(values: &Array, kept: &Array) -> Result<Array> {
     Ok(ops::select(kept, values, Array::from_f32(f32::NEG_INFINITY))?)
 }
 
-/// The smallest logit that top-k and then top-p keep, `[rows, 1]`, from the `sorted` largest.
-fn largest(scaled: &Array, sorted: i32, rows: &[(&SamplingParams, u32)]) -> Result<Array> {
-    let vocab = scaled.dim(1);
-    let negated = ops::negative(scaled)?;
-    let candidates = if sorted < vocab {
-        let partitioned = ops::partition_axis(&negated, sorted - 1, -1)?;
-        crate::mlx::columns(&partitioned, sorted)?
-    } else {
-        negated
-    };
-    let descending = ops::negative(ops::sort_axis(&candidates, -1)?)?;
-    let ranks: Vec<f32> = (0..sorted).map(|rank| rank as f32).collect();
-    let ranks = Array::from_slice(&ranks, &[1, sorted]);
-    let limit = column(rows, |p| if p.top_k == 0 { f32::INFINITY } else { p.top_k as f32 });
-    let mut kept = ops::lt(&ranks, &limit)?;
-    if rows.iter().any(|(params, _)| params.top_p < 1.0) {
-        let probabilities = ops::softmax_axis(only(&descending, &kept)?, -1, true)?;
-        // What the tokens before this one come to: while it is short of top-p, this one is needed.
-        let before = ops::subtract(probabilities.cumsum(-1, false, true)?, &probabilities)?;
-        let needed = ops::lt(before, column(rows, |p| if p.top_p < 1.0 { p.top_p } else { f32::INFINITY }))?;
-        kept = ops::logical_and(kept, needed)?;
-    }
-    let smallest = ops::select(&kept, &descending, Array::from_f32(f32::INFINITY))?;
-    Ok(smallest.min_axis(-1, true)?)
-}
-
 /// A draw from `softmax(logits)`, row by row.
-fn draw(logits: &Array, rows: &[(&SamplingParams, u32)]) -> Result<Array> {
+fn draw(logits: &Array, rows: &[Choice<'_>]) -> Result<Array> {
     let cumulative = ops::softmax_axis(logits, -1, true)?.cumsum(-1, false, true)?;
     let vocab = logits.dim(1);
     let total = crate::mlx::column(&cumulative, vocab - 1)?;
-    let uniform: Vec<f32> = rows.iter().map(|(params, n)| uniform(params.seed, *n)).collect();
+    let uniform: Vec<f32> = rows.iter().map(|row| uniform(row.how.params.seed, row.sampled_before)).collect();
     let uniform = Array::from_slice(&uniform, &[uniform.len() as i32, 1]);
     // The first token whose cumulative probability passes the mark; it has some, so it was kept.
     let passed = ops::gt(&cumulative, ops::multiply(total, uniform)?)?;

@@ -2,6 +2,10 @@
 
 #[cfg(feature = "mlx")]
 pub mod device;
+mod logprobs;
 mod params;
+mod row;
 
-pub use params::SamplingParams;
+pub use logprobs::{LogprobRequest, MAX_TOP_LOGPROBS, PromptLogprobs, TokenLogprobs};
+pub use params::{MAX_LOGIT_BIAS, Penalties, SamplingParams};
+pub use row::RowSampling;

@@ -197,6 +197,11 @@ impl Scheduler {
         self.drop_sequence(id)
     }
 
+    /// The prompt of a sequence and every sampled token that was reported.
+    pub fn tokens(&self, id: SequenceId) -> Option<&[u32]> {
+        self.sequences.get(&id).map(|s| s.tokens.as_slice())
+    }
+
     /// Whether the sequence is known (waiting, running or preempted).
     pub fn contains(&self, id: SequenceId) -> bool {
         self.sequences.contains_key(&id)

@@ -13,10 +13,10 @@ static void versions_and_names(void) {
     CHECK_TEXT(quire_status_name(QUIRE_OK), "ok");
     CHECK_TEXT(quire_status_name(QUIRE_QUEUE_FULL), "queue full");
     CHECK_TEXT(quire_status_name(-1), "unknown status");
-    CHECK_TEXT(quire_status_name(QUIRE_TEMPLATE_ERROR + 1), "unknown status");
+    CHECK_TEXT(quire_status_name(QUIRE_GRAMMAR_INVALID + 1), "unknown status");
     CHECK_TEXT(quire_status_name(INT32_MAX), "unknown status");
     CHECK_TEXT(quire_status_name(INT32_MIN), "unknown status");
-    for (quire_status status = QUIRE_OK; status <= QUIRE_TEMPLATE_ERROR; status++) {
+    for (quire_status status = QUIRE_OK; status <= QUIRE_GRAMMAR_INVALID; status++) {
         CHECK(strcmp(quire_status_name(status), "unknown status") != 0);
         for (quire_status other = QUIRE_OK; other < status; other++) {
             CHECK(strcmp(quire_status_name(status), quire_status_name(other)) != 0);

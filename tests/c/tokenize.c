@@ -66,6 +66,11 @@ static void broken_characters_are_replaced(const quire_engine *engine) {
     CHECK_OK(quire_engine_detokenize(engine, tokens, 1, 0, text, sizeof text, &length, &error), error);
     CHECK_EQUAL(length, 3);
     CHECK(memcmp(text, "\xef\xbf\xbd", 3) == 0);
+    CHECK_OK(quire_engine_detokenize_reference(engine, tokens, 1, 0, text, sizeof text, &length, &error), error);
+    CHECK_EQUAL(length, 3);
+    CHECK(memcmp(text, "\xef\xbf\xbd", 3) == 0);
+    CHECK_FAILS(quire_engine_detokenize_reference(engine, NULL, 1, 0, text, sizeof text, &length, &error), error,
+                QUIRE_INVALID_ARGUMENT, "tokens");
 }
 
 /* A streaming detokenizer gives the same text, piece by piece, in whole characters. */

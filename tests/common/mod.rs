@@ -8,7 +8,7 @@ use quire::cache::BlockId;
 use quire::engine::load::{Loaded, load};
 use quire::model::locate::locate;
 use quire::model::{LoadOptions, WeightFormat};
-use quire::sampling::SamplingParams;
+use quire::sampling::{RowSampling, SamplingParams};
 use quire::scheduler::{BlockCopy, Row, RowInput, SequenceId, Step};
 use serde::Deserialize;
 
@@ -148,7 +148,8 @@ impl Driver {
                 row.samples.then(|| owner.params.clone())
             })
             .collect();
-        let params: Vec<Option<&SamplingParams>> = params.iter().map(Option::as_ref).collect();
+        let params: Vec<Option<RowSampling<'_>>> =
+            params.iter().map(|params| params.as_ref().map(RowSampling::new)).collect();
         self.loaded.runner.launch(&Step { rows, copies, ..Default::default() }, &params).unwrap();
     }
 

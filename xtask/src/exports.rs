@@ -39,6 +39,8 @@ fn exported(library: &Path) -> Result<BTreeSet<String>> {
     if cfg!(target_os = "macos") {
         // mlx-rs marks it no_mangle, and Apple's linker offers no way to take it out again.
         names.remove("default_mlx_error_handler");
+        // So does llguidance with its C interface.
+        names.retain(|name| !name.starts_with("llg_"));
     }
     Ok(names)
 }

@@ -16,6 +16,8 @@ pub enum Kind {
     Test,
     /// Unoptimized, without MLX: the mock model behind the same ABI.
     Mock,
+    /// The same optimized, to measure what is around the model.
+    MockRelease,
 }
 
 /// The shared library's file name.
@@ -29,7 +31,8 @@ pub fn lay_out(kind: Kind, dir: &Path) -> Result {
     sh::create_dir(dir)?;
     let library = dir.join(FILE);
     sh::copy(&built, &library)?;
-    if kind == Kind::Mock {
+    sh::write_if_changed(&dir.join("pkgconfig/quire.pc"), &pkg_config_file()?)?;
+    if matches!(kind, Kind::Mock | Kind::MockRelease) {
         return Ok(());
     }
     if cfg!(target_os = "macos") {
@@ -48,6 +51,18 @@ pub fn lay_out(kind: Kind, dir: &Path) -> Result {
         if stays { sh::remove_file(&copy)? } else { copy_if_changed(&file, &copy)? }
     }
     Ok(())
+}
+
+/// What pkg-config says of the library, wherever its folder lies.
+fn pkg_config_file() -> Result<String> {
+    let manifest = sh::read(&sh::root().join("Cargo.toml"))?;
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = "));
+    let version = version.ok_or("Cargo.toml has no version")?.trim_matches('"');
+    Ok(format!(
+        "prefix=${{pcfiledir}}/../..\nlibdir=${{pcfiledir}}/..\nincludedir=${{prefix}}/include\n\n\
+         Name: quire\nDescription: Runs language models in your process, on MLX\nVersion: {version}\n\
+         Libs: -L${{libdir}} -lquire\nCflags: -I${{includedir}}\n"
+    ))
 }
 
 /// Whether this runtime folder is the CUDA one, which cannot be copied by itself.
@@ -74,6 +89,7 @@ fn build(kind: Kind) -> Result<PathBuf> {
         Kind::Release => command.arg("--release"),
         Kind::Test => &mut command,
         Kind::Mock => command.arg("--no-default-features"),
+        Kind::MockRelease => command.args(["--release", "--no-default-features"]),
     };
     command.current_dir(sh::root()).stderr(std::process::Stdio::inherit());
     let said = sh::output(&mut command)?;

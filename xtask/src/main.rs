@@ -15,6 +15,7 @@ mod parity;
 mod readme;
 mod setup;
 mod sh;
+mod swift;
 mod text_data;
 
 const USAGE: &str = "\
@@ -31,6 +32,8 @@ usage: cargo xtask <command>
   parity           compare the small models of tests/parity with a live mlx-lm (needs Python)
                      PYTHON=...    a Python that has mlx-lm 0.32.0, rather than one of our own
   test-c           the tests in C and C++, and those of the library as a file
+  test-swift       the tests of the Swift package
+  swift-cost       what the Swift package adds to an event
   header [--check] write include/quire.h, or compare it with what src/ffi says
   readme [--check] put tests/c/readme_example.c into README.md, or compare them
 ";
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
         ["parity"] => parity::run(),
         ["demo"] => bench::demo(),
         ["test-c"] => ctests::run(),
+        ["test-swift"] => swift::test(),
+        ["swift-cost"] => swift::cost(),
         ["header"] => header::run(false),
         ["header", "--check"] => header::run(true),
         ["readme"] => readme::run(false),

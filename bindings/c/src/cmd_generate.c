@@ -1,6 +1,9 @@
 /* bench generate: streams the answer to one prompt, then tells how fast it came. */
 #include "common.h"
 
+#include <errno.h>
+
+#include "answer.h"
 #include "chat.h"
 #include "commands.h"
 #include "progress.h"
@@ -13,57 +16,48 @@ typedef struct generate_options {
     text_list stops;
     bool chat;
     bool no_thinking;
+    const char *schema; /* a file, or NULL */
+    uint32_t logprobs;
+    bool logprobs_given;
     bool quiet;
     bool json;
 } generate_options;
 
-/* The answer so far; with --json it is kept, else printed at once. */
-typedef struct answer {
-    bool keep;
-    bool quiet; /* else reasoning is printed, on stderr */
-    char *text;
-    size_t length;
-} answer;
-
 static void on_event(void *user, run *which, const quire_event *event) {
     (void)which;
-    answer *self = user;
-    if (event->kind == QUIRE_EVENT_REASONING && !self->quiet) {
-        fwrite(event->text, 1, event->text_len, stderr);
-        return;
-    }
-    if (event->kind == QUIRE_EVENT_TOOL_CALL && !self->keep) {
-        printf("%s%s %s\n", self->length > 0 ? "\n" : "", event->tool_name, event->text);
-        fflush(stdout);
-        return;
-    }
-    if (event->kind != QUIRE_EVENT_DELTA || event->text_len == 0) {
-        return;
-    }
-    if (!self->keep) {
-        self->length += event->text_len;
-        fwrite(event->text, 1, event->text_len, stdout);
-        fflush(stdout);
-        return;
-    }
-    self->text = reallocate(self->text, self->length + event->text_len, 1);
-    memcpy(self->text + self->length, event->text, event->text_len);
-    self->length += event->text_len;
+    answer_add(user, event);
 }
 
-/* All of standard input; the length goes to `*length`. */
-static char *read_standard_input(size_t *length) {
+/* All of an open file; the length goes to `*length`. */
+static char *read_all(FILE *file, size_t *length) {
     size_t capacity = 4096;
     char *text = allocate(capacity, 1);
     *length = 0;
     for (;;) {
-        *length += fread(text + *length, 1, capacity - *length, stdin);
+        *length += fread(text + *length, 1, capacity - *length, file);
         if (*length < capacity) {
             return text;
         }
         capacity *= 2;
         text = reallocate(text, capacity, 1);
     }
+}
+
+/* The file's text, or NULL with the reason on stderr. */
+static char *read_file(const char *path, size_t *length) {
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        fail(path, "%s", strerror(errno));
+        return NULL;
+    }
+    char *text = read_all(file, length);
+    if (ferror(file)) {
+        fail(path, "could not be read");
+        free(text);
+        text = NULL;
+    }
+    fclose(file);
+    return text;
 }
 
 static void print_metrics(const session *engine, const run *which) {
@@ -93,7 +87,7 @@ static int print_json(const session *engine, const char *model, const run *which
         json_integer(&writer, NULL, which->tokens[i]);
     }
     json_end_array(&writer);
-    json_text(&writer, "text", text->text == NULL ? "" : text->text, text->text == NULL ? 0 : text->length);
+    json_answer(&writer, text);
     json_end_object(&writer);
     return json_finish(&writer) ? code : fail("standard output", "could not be written");
 }
@@ -103,12 +97,13 @@ static int generate(session *engine, const generate_options *options, const samp
     run which = {0};
     answer text = {.keep = options->json, .quiet = options->quiet || options->json};
     char *from_input = NULL;
+    char *schema = NULL;
     int code = request_from(sampling, &which.request);
     if (code != EXIT_OK) {
         return code;
     }
     if (strcmp(options->prompt, "-") == 0) {
-        from_input = read_standard_input(&which.request.prompt_len);
+        from_input = read_all(stdin, &which.request.prompt_len);
         which.request.prompt = from_input;
     } else {
         which.request.prompt = options->prompt;
@@ -129,6 +124,18 @@ static int generate(session *engine, const generate_options *options, const samp
     for (size_t i = 0; i < options->stops.count; i++) {
         stops[i] = (quire_string){options->stops.items[i], strlen(options->stops.items[i])};
     }
+    which.request.logprobs = options->logprobs_given;
+    which.request.top_logprobs = options->logprobs;
+    if (options->schema != NULL) {
+        schema = read_file(options->schema, &which.request.grammar_len);
+        if (schema == NULL) {
+            free(conversation);
+            free(from_input);
+            return EXIT_FAILED;
+        }
+        which.request.grammar = schema;
+        which.request.grammar_kind = QUIRE_GRAMMAR_JSON_SCHEMA;
+    }
     code = session_execute(engine, &which, 1, 1, on_event, &text);
     if (!options->json && which.first_ns != 0) {
         putchar('\n');
@@ -139,10 +146,12 @@ static int generate(session *engine, const generate_options *options, const samp
             code = code == EXIT_OK ? printed : code;
         } else if (!options->quiet) {
             fflush(stdout);
+            print_logprobs(engine, &text.logprobs);
             print_metrics(engine, &which);
         }
     }
-    free(text.text);
+    answer_clear(&text);
+    free(schema);
     free(conversation);
     free(from_input);
     run_clear(&which);
@@ -164,6 +173,11 @@ int command_generate(int argc, char **argv) {
          .help = "switch the model's thinking off, if its template can; goes with --chat"},
         {.name = "stop", .kind = ARG_TEXTS, .value = &options.stops, .placeholder = "TEXT",
          .help = "end the answer before this text; may be given up to 16 times"},
+        {.name = "schema", .kind = ARG_TEXT, .value = &options.schema, .placeholder = "FILE",
+         .help = "make the answer JSON that the JSON schema in this file validates"},
+        {.name = "logprobs", .kind = ARG_U32, .value = &options.logprobs, .placeholder = "N",
+         .min = 0, .max = 20, .given = &options.logprobs_given,
+         .help = "print each token's log-probability, and the N most likely tokens beside it"},
         {.name = "quiet", .kind = ARG_FLAG, .value = &options.quiet, .help = "print the answer and nothing else"},
         {.name = "json", .kind = ARG_FLAG, .value = &options.json,
          .help = "print one JSON object with the answer, its tokens and the metrics instead of streaming"},

@@ -27,7 +27,8 @@ arg_group model_group(model_options *options) {
 }
 
 arg_group sampling_group(sampling_options *options, uint32_t default_max_tokens) {
-    *options = (sampling_options){.max_tokens = default_max_tokens, .top_p = 1.0f};
+    *options = (sampling_options){.max_tokens = default_max_tokens, .top_p = 1.0f, .typical_p = 1.0f,
+                                  .xtc_threshold = 0.1f, .repetition_penalty = 1.0f};
     const arg args[LENGTH_OF(options->args)] = {
         {.name = "max-tokens", .kind = ARG_U32, .value = &options->max_tokens, .placeholder = "N",
          .min = 1, .max = UINT32_MAX, .help = "most tokens to generate for a prompt"},
@@ -39,6 +40,23 @@ arg_group sampling_group(sampling_options *options, uint32_t default_max_tokens)
          .min = 0, .max = 1, .help = "keep the most likely tokens that together have probability P (default 1)"},
         {.name = "min-p", .kind = ARG_FLOAT, .value = &options->min_p, .placeholder = "P",
          .min = 0, .max = 1, .help = "drop tokens less likely than P times the most likely one (default 0)"},
+        {.name = "typical-p", .kind = ARG_FLOAT, .value = &options->typical_p, .placeholder = "P",
+         .min = 0, .max = 1, .help = "keep the most typical tokens that together have probability P (default 1)"},
+        {.name = "xtc-probability", .kind = ARG_FLOAT, .value = &options->xtc_probability, .placeholder = "P",
+         .min = 0, .max = 1, .help = "how often all but the least likely of the top choices are dropped (default 0)"},
+        {.name = "xtc-threshold", .kind = ARG_FLOAT, .value = &options->xtc_threshold, .placeholder = "P",
+         .min = 0, .max = 0.5, .help = "from which probability on a token is a top choice (default 0.1)"},
+        {.name = "repetition-penalty", .kind = ARG_FLOAT, .value = &options->repetition_penalty,
+         .placeholder = "X", .min = 0, .max = 100,
+         .help = "divides the logits of tokens in prompt or answer (default 1: nothing)"},
+        {.name = "presence-penalty", .kind = ARG_FLOAT, .value = &options->presence_penalty, .placeholder = "X",
+         .min = -100, .max = 100, .help = "taken from the logits of tokens in the answer (default 0)"},
+        {.name = "frequency-penalty", .kind = ARG_FLOAT, .value = &options->frequency_penalty, .placeholder = "X",
+         .min = -100, .max = 100, .help = "the same for each time a token is in the answer (default 0)"},
+        {.name = "penalty-window", .kind = ARG_U32, .value = &options->penalty_window, .placeholder = "N",
+         .min = 0, .max = UINT32_MAX, .help = "the latest tokens that penalties look at (default 0: all)"},
+        {.name = "min-tokens", .kind = ARG_U32, .value = &options->min_tokens, .placeholder = "N",
+         .min = 0, .max = UINT32_MAX, .help = "tokens before an answer may end (default 0)"},
         {.name = "seed", .kind = ARG_U64, .value = &options->seed, .placeholder = "S", .min = 0,
          .max = (double)UINT64_MAX, .given = &options->seed_given,
          .help = "the same seed, prompt and settings give the same tokens (default: random)"},
@@ -46,7 +64,7 @@ arg_group sampling_group(sampling_options *options, uint32_t default_max_tokens)
          .help = "go on past the model's end-of-sequence tokens, so that every answer has max-tokens tokens"},
     };
     memcpy(options->args, args, sizeof args);
-    return (arg_group){.title = "Sampling", .args = options->args, .count = 7};
+    return (arg_group){.title = "Sampling", .args = options->args, .count = 15};
 }
 
 int request_from(const sampling_options *options, quire_request_options *request) {
@@ -60,6 +78,14 @@ int request_from(const sampling_options *options, quire_request_options *request
     request->top_k = options->top_k;
     request->top_p = options->top_p;
     request->min_p = options->min_p;
+    request->typical_p = options->typical_p;
+    request->xtc_probability = options->xtc_probability;
+    request->xtc_threshold = options->xtc_threshold;
+    request->repetition_penalty = options->repetition_penalty;
+    request->presence_penalty = options->presence_penalty;
+    request->frequency_penalty = options->frequency_penalty;
+    request->penalty_window = options->penalty_window;
+    request->min_tokens = options->min_tokens;
     request->ignore_eos = options->ignore_eos;
     if (options->seed_given) {
         request->seed = options->seed;

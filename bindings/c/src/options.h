@@ -25,10 +25,18 @@ typedef struct sampling_options {
     uint32_t top_k;
     float top_p;
     float min_p;
+    float typical_p;
+    float xtc_probability;
+    float xtc_threshold;
+    float repetition_penalty;
+    float presence_penalty;
+    float frequency_penalty;
+    uint32_t penalty_window;
+    uint32_t min_tokens;
     uint64_t seed;
     bool seed_given;
     bool ignore_eos;
-    arg args[8];
+    arg args[16];
 } sampling_options;
 
 /* Fill the defaults and return the group that parses into them. */

@@ -1,9 +1,12 @@
 //! The mock answers as the oracle says, and refuses what a scheduler must not plan.
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::cache::BlockCopy;
+use crate::sampling::SamplingParams;
 
-const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 };
+static GREEDY: LazyLock<SamplingParams> = LazyLock::new(SamplingParams::default);
 
 fn runner(options: MockOptions) -> MockRunner {
     MockRunner::new(options, 8, 4, 2).unwrap()
@@ -15,7 +18,7 @@ fn row(id: SequenceId, slot: u32, start: u32, tokens: &[u32], blocks: &[BlockId]
 }
 
 fn launch(runner: &mut MockRunner, rows: Vec<Row>, copies: Vec<BlockCopy>) -> Result<()> {
-    let params: Vec<_> = rows.iter().map(|r| r.samples.then_some(&GREEDY)).collect();
+    let params: Vec<_> = rows.iter().map(|r| r.samples.then(|| RowSampling::new(&GREEDY))).collect();
     runner.launch(&Step { rows: rows.clone(), copies, ..Default::default() }, &params)
 }
 
@@ -61,7 +64,7 @@ fn broken_steps_are_refused() {
     }
     let unwanted = Row { samples: false, ..row(1, 0, 0, &[1], &[0]) };
     let step = Step { rows: vec![unwanted], ..Step::default() };
-    assert!(runner(MockOptions::default()).launch(&step, &[Some(&GREEDY)]).is_err());
+    assert!(runner(MockOptions::default()).launch(&step, &[Some(RowSampling::new(&GREEDY))]).is_err());
     assert!(runner(MockOptions::default()).launch(&step, &[]).is_err());
 }
 
@@ -83,7 +86,7 @@ fn a_copied_block_carries_its_first_tokens_only() {
 fn seeds_and_draw_numbers_matter_only_with_a_temperature() {
     let options = MockOptions::default();
     let tokens = |temperature, seed| {
-        let params = SamplingParams { temperature, seed, ..GREEDY };
+        let params = SamplingParams { temperature, seed, ..SamplingParams::default() };
         expected_tokens(&options, &[1, 2, 3], &params, 20)
     };
     assert_eq!(tokens(0.0, 1), tokens(0.0, 2));

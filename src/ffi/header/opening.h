@@ -13,6 +13,7 @@
  *       quire_engine_submit          returns at once with a request id
  *       quire_engine_wait            events: deltas, then exactly one terminal event a request
  *       quire_event_free
+ *     quire_engine_suspend, _resume  optional: nothing runs in between
  *     quire_engine_shutdown        optional: drain, or cancel, by a deadline
  *     quire_engine_release         ends the threads, frees the model
  *

@@ -4,7 +4,7 @@ use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_att
 use mlx_rs::ops;
 
 use super::{HeadNorms, Kernels, Linear, Rope};
-use crate::cache::pages::Pages;
+use crate::cache::pages::{Pages, Table};
 use crate::error::{Error, Result};
 use crate::mlx::Array;
 use crate::model::ModelConfig;
@@ -112,6 +112,11 @@ impl Attention {
 
     /// A group's queries `[rows, heads, dim]` to `[rows, heads * dim]`.
     fn attend(&self, queries: &Array, group: &Group, pages: &Pages) -> Result<Array> {
+        if let Table::Paged(plan) = &group.table {
+            let kernel = self.kernels.paged_attention();
+            let kernel = kernel.ok_or_else(|| Error::internal("a step was laid out for another kernel"))?;
+            return kernel.forward(queries, pages.pool(self.layer)?, plan);
+        }
         let (keys, values) = pages.read(self.layer, &group.table)?;
         match (group.sequences > 1, self.kernels.on_gpu()) {
             (true, true) => {

@@ -3,7 +3,7 @@
 
 use mlx_rs::ops;
 
-use super::activation::{Relu2, swiglu};
+use super::activation::Relu2;
 use super::{FeedForward, Kernels, Matrix, Router, Routes};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
@@ -62,6 +62,7 @@ pub struct Experts {
     up: ExpertLinear,
     down: ExpertLinear,
     between: Between,
+    kernels: Kernels,
     #[cfg(quire_host_op)]
     host: Option<(crate::kernels::host::HostKernels, crate::kernels::host::HostExperts)>,
 }
@@ -76,9 +77,8 @@ impl Experts {
         dtype: Dtype,
         kernels: &Kernels,
     ) -> Result<Experts> {
-        #[cfg(not(quire_host_op))]
-        let _ = kernels;
         Ok(Experts {
+            kernels: kernels.clone(),
             #[cfg(quire_host_op)]
             host: host(&up, &down, activation, kernels)?,
             up,
@@ -123,7 +123,7 @@ impl Experts {
     fn run(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
         let inner = self.up.forward(x, experts, sorted)?;
         let inner = match &self.between {
-            Between::SwiGlu => swiglu(&inner)?,
+            Between::SwiGlu => self.kernels.swiglu(&inner)?,
             Between::Relu2(relu2) => relu2.forward(&inner)?,
         };
         self.down.forward(&inner, experts, sorted)

@@ -1,6 +1,6 @@
 //! Feed-forward layers.
 
-use super::activation::{Relu2, swiglu};
+use super::activation::Relu2;
 use super::{Kernels, Linear};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
@@ -15,7 +15,6 @@ pub trait FeedForward {
 pub struct GatedMlp {
     gate_up: Linear,
     down: Linear,
-    #[cfg_attr(not(quire_host_op), expect(dead_code, reason = "only our own kernels are asked for"))]
     kernels: Kernels,
 }
 
@@ -33,7 +32,7 @@ impl FeedForward for GatedMlp {
         if let Kernels::Host(host) = &self.kernels {
             return self.down.forward_onto(&host.swiglu(&both)?, residual);
         }
-        self.down.forward_onto(&swiglu(&both)?, residual)
+        self.down.forward_onto(&self.kernels.swiglu(&both)?, residual)
     }
 }
 

@@ -29,13 +29,14 @@ pub use router::{Router, Routes};
 #[cfg(quire_host_op)]
 use crate::cache::host_pages::HostPool;
 use crate::error::{Error, Result};
+use crate::kernels::gpu::{GpuKernels, PagedAttention};
 use crate::mlx::{Array, Dtype, Gpu};
 
 /// What computes a model's parts, where there is a choice.
 #[derive(Clone)]
 pub enum Kernels {
-    /// MLX's fused kernels: on a GPU.
-    Fused(Gpu),
+    /// MLX's fused kernels, and those of ours that passed their check: on a GPU.
+    Fused(GpuKernels),
     /// MLX's elementary operations: on a CPU. The reference for the others.
     Elementary,
     /// Our own kernels, inside MLX's graph: on a CPU.
@@ -47,7 +48,7 @@ impl Kernels {
     /// The best for a device; elementary operations if `reference` asks for them.
     pub fn best(gpu: Option<Gpu>, reference: bool) -> Kernels {
         match (gpu, reference) {
-            (Some(gpu), _) => Kernels::Fused(gpu),
+            (Some(gpu), _) => Kernels::Fused(GpuKernels::new(gpu)),
             (None, true) => Kernels::Elementary,
             #[cfg(quire_host_op)]
             (None, false) => Kernels::Host(crate::kernels::host::HostKernels::new()),
@@ -71,11 +72,37 @@ impl Kernels {
         }
     }
 
+    /// The kernels of ours for a GPU.
+    pub fn gpu(&self) -> Option<&GpuKernels> {
+        match self {
+            Kernels::Fused(gpu) => Some(gpu),
+            _ => None,
+        }
+    }
+
+    /// Attention that reads pages itself, on a GPU where it works.
+    pub(super) fn paged_attention(&self) -> Option<&PagedAttention> {
+        self.gpu()?.attention()
+    }
+
+    /// `silu(gate) * up` of both side by side in the last axis, gate first, by MLX's operations or, on a GPU,
+    /// by a kernel of ours.
+    pub(super) fn swiglu(&self, both: &Array) -> Result<Array> {
+        if let Some(kernel) = self.gpu().and_then(GpuKernels::swiglu)
+            && let Some(out) = kernel.forward(both)?
+        {
+            return Ok(out);
+        }
+        activation::swiglu(both)
+    }
+
     /// How many rows to compute in place of so many, the last of them only to fill up; `dense` if no weight
     /// is quantized.
     pub(super) fn fill_up(&self, rows: usize, dense: bool) -> usize {
         match self {
-            Kernels::Fused(Gpu::Cuda) if !dense && (2..CUDA_ROWS).contains(&rows) => CUDA_ROWS,
+            Kernels::Fused(gpu) if gpu.gpu() == Gpu::Cuda && !dense && (2..CUDA_ROWS).contains(&rows) => {
+                CUDA_ROWS
+            }
             Kernels::Fused(_) => rows,
             Kernels::Elementary => fill_up_for_blas(rows),
             #[cfg(quire_host_op)]

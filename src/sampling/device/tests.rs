@@ -1,68 +1,48 @@
 //! Draws compared with the exact distribution by Pearson's chi-squared test, with fixed seeds.
 
+mod adjusted;
+mod exact;
+
+use exact::{chi_squared, exact, limit};
+
 use super::*;
+use crate::sampling::{Penalties, SamplingParams};
 
 const LOGITS: [f32; 10] = [0.3, -1.0, 2.2, 2.0, 0.0, 1.1, -0.5, 1.7, -3.0, 0.9];
 const DRAWS: usize = 20_000;
 
-/// What each token's probability should be, in the documented order: temperature, top-k, top-p, min-p.
-fn exact(logits: &[f32], params: &SamplingParams) -> Vec<f64> {
-    let scaled: Vec<f64> = logits.iter().map(|&l| f64::from(l) / f64::from(params.temperature)).collect();
-    let mut order: Vec<usize> = (0..scaled.len()).collect();
-    order.sort_by(|&a, &b| scaled[b].total_cmp(&scaled[a]));
-    if params.top_k > 0 {
-        order.truncate(params.top_k as usize);
-    }
-    let weight = |i: usize| (scaled[i] - scaled[order[0]]).exp();
-    let total: f64 = order.iter().map(|&i| weight(i)).sum();
-    let mut reached = 0.0;
-    let nucleus: Vec<usize> = order
-        .iter()
-        .copied()
-        .take_while(|&i| {
-            let needed = reached < f64::from(params.top_p);
-            reached += weight(i) / total;
-            needed || params.top_p >= 1.0
-        })
-        .collect();
-    let kept: Vec<usize> = nucleus.into_iter().filter(|&i| weight(i) >= f64::from(params.min_p)).collect();
-    let total: f64 = kept.iter().map(|&i| weight(i)).sum();
-    let mut probabilities = vec![0.0; logits.len()];
-    kept.iter().for_each(|&i| probabilities[i] = weight(i) / total);
-    probabilities
+/// No slot has sampled anything.
+fn nothing() -> Array {
+    Array::from_slice(&[0u32], &[1])
 }
 
-/// Chi-squared of the counts, and its degrees of freedom. A token that cannot be drawn must not be.
-fn chi_squared(counts: &[usize], probabilities: &[f64]) -> (f64, usize) {
-    let draws: usize = counts.iter().sum();
-    let mut sum = 0.0;
-    let mut cells = 0;
-    for (i, (&count, &p)) in counts.iter().zip(probabilities).enumerate() {
-        if p == 0.0 {
-            assert_eq!(count, 0, "token {i} was filtered out and drawn");
-            continue;
-        }
-        let expected = p * draws as f64;
-        sum += (count as f64 - expected).powi(2) / expected;
-        cells += 1;
-    }
-    (sum, cells - 1)
+fn tokens(logits: &Array, rows: &[Choice<'_>], last: &Array) -> Vec<u32> {
+    sample(logits, rows, last).unwrap().to_vec_exact::<u32>().unwrap()
 }
 
-/// The value chi-squared stays below with probability 0.999 (Wilson and Hilferty 1931).
-fn limit(freedom: usize) -> f64 {
-    let k = freedom as f64;
-    k * (1.0 - 2.0 / (9.0 * k) + 3.09 * (2.0 / (9.0 * k)).sqrt()).powi(3)
+fn choice(params: &SamplingParams, n: u32) -> Choice<'_> {
+    Choice::new(RowSampling::new(params), n)
 }
 
+/// How often each token is drawn, by parameters alone.
 fn count(params: &SamplingParams) -> Vec<usize> {
+    count_how(RowSampling::new(params), None, None)
+}
+
+/// The same for any row, with the token that its slot sampled last.
+fn count_how(how: RowSampling<'_>, on_device: Option<u32>, allowed: Option<&[u32]>) -> Vec<usize> {
     let rows = 100;
     let logits = Array::from_slice(&LOGITS.repeat(rows), &[rows as i32, LOGITS.len() as i32]);
     let mut counts = vec![0; LOGITS.len()];
     for batch in 0..DRAWS / rows {
-        let how: Vec<_> = (0..rows).map(|row| (params, (batch * rows + row) as u32)).collect();
-        let tokens = sample(&logits, &how).unwrap().to_vec_exact::<u32>().unwrap();
-        tokens.iter().for_each(|&token| counts[token as usize] += 1);
+        let choice = |row| Choice {
+            on_device: on_device.map(|_| 1),
+            allowed,
+            ..Choice::new(how, (batch * rows + row) as u32)
+        };
+        let choices: Vec<_> = (0..rows).map(choice).collect();
+        let last = Array::from_slice(&[9, on_device.unwrap_or(9)], &[2]);
+        tokens(&logits, &choices, &last).iter().for_each(|&token| counts[token as usize] += 1);
     }
     counts
 }
@@ -84,6 +64,14 @@ fn draws_follow_the_exact_distribution() {
         SamplingParams { top_p: 0.95, ..plain(1.5) },
         SamplingParams { min_p: 0.2, ..plain(1.0) },
         SamplingParams { top_k: 6, top_p: 0.8, min_p: 0.1, ..plain(1.2) },
+        SamplingParams { typical_p: 0.5, ..plain(1.0) },
+        SamplingParams { typical_p: 0.9, ..plain(0.6) },
+        SamplingParams { top_k: 8, top_p: 0.9, typical_p: 0.7, ..plain(1.5) },
+        SamplingParams { xtc_probability: 1.0, xtc_threshold: 0.1, ..plain(1.0) },
+        SamplingParams { xtc_probability: 0.4, xtc_threshold: 0.2, ..plain(1.0) },
+        SamplingParams { xtc_probability: 0.7, xtc_threshold: 0.5, ..plain(1.0) },
+        SamplingParams { xtc_probability: 1.0, xtc_threshold: 0.0, min_p: 0.2, ..plain(1.0) },
+        SamplingParams { top_k: 7, typical_p: 0.8, xtc_probability: 0.5, ..plain(0.9) },
     ];
     for params in cases {
         let probabilities = exact(&LOGITS, &params);
@@ -92,12 +80,42 @@ fn draws_follow_the_exact_distribution() {
     }
 }
 
+/// A setting that did nothing, or a little too much, would not pass.
 #[test]
 fn the_test_would_notice_another_distribution() {
     crate::mlx::init().unwrap();
-    let counts = count(&plain(1.0));
-    let (sum, freedom) = chi_squared(&counts, &exact(&LOGITS, &plain(1.1)));
-    assert!(sum > limit(freedom), "temperature 1.0 passes for 1.1: {sum}");
+    let xtc =
+        |xtc_probability, xtc_threshold| SamplingParams { xtc_probability, xtc_threshold, ..plain(1.0) };
+    let pairs = [
+        (plain(1.0), plain(1.1)),
+        (SamplingParams { top_k: 3, ..plain(1.0) }, SamplingParams { top_k: 4, ..plain(1.0) }),
+        (SamplingParams { top_k: 4, ..plain(1.0) }, SamplingParams { top_k: 3, ..plain(1.0) }),
+        (SamplingParams { top_p: 0.7, ..plain(1.0) }, SamplingParams { top_p: 0.8, ..plain(1.0) }),
+        (SamplingParams { min_p: 0.2, ..plain(1.0) }, SamplingParams { min_p: 0.3, ..plain(1.0) }),
+        (SamplingParams { typical_p: 0.5, ..plain(1.0) }, SamplingParams { typical_p: 0.7, ..plain(1.0) }),
+        (SamplingParams { typical_p: 0.5, ..plain(1.0) }, SamplingParams { top_p: 0.5, ..plain(1.0) }),
+        (xtc(0.4, 0.2), xtc(0.45, 0.2)),
+        (xtc(1.0, 0.1), xtc(1.0, 0.2)),
+    ];
+    for (own, other) in pairs {
+        let (sum, freedom) = chi_squared(&count(&own), &exact(&LOGITS, &other));
+        assert!(sum > limit(freedom), "{own:?} passes for {other:?}: {sum}");
+    }
+}
+
+#[test]
+fn only_rows_that_need_it_sort() {
+    let kind = |params: SamplingParams| Kind::of(&choice(&params, 0), 1000);
+    assert_eq!(kind(SamplingParams { top_k: 7, top_p: 0.5, ..plain(0.0) }), Kind::Greedy);
+    assert_eq!(kind(plain(1.0)), Kind::Plain);
+    assert_eq!(kind(SamplingParams { min_p: 0.1, typical_p: 0.5, ..plain(1.0) }), Kind::Plain);
+    assert_eq!(kind(SamplingParams { top_k: 1000, ..plain(1.0) }), Kind::Plain);
+    assert_eq!(kind(SamplingParams { top_k: 50, top_p: 0.9, ..plain(1.0) }), Kind::Largest(64));
+    assert_eq!(kind(SamplingParams { top_p: 0.9, ..plain(1.0) }), Kind::Largest(1000));
+    // Greedy rows neither sort nor draw, whatever else they ask for.
+    let params = SamplingParams { typical_p: 0.5, xtc_probability: 1.0, ..plain(0.0) };
+    let class = Class::of(&choice(&params, 0), 1000);
+    assert!(!class.adjusted && !class.typical && !class.xtc);
 }
 
 #[test]
@@ -106,7 +124,7 @@ fn seeds_give_different_streams() {
     let logits = Array::from_slice(&LOGITS, &[1, LOGITS.len() as i32]);
     let stream = |seed: u64| -> Vec<u32> {
         let params = SamplingParams { seed, ..plain(2.0) };
-        let draw = |n| sample(&logits, &[(&params, n)]).unwrap().to_vec_exact::<u32>().unwrap()[0];
+        let draw = |n| tokens(&logits, &[choice(&params, n)], &nothing())[0];
         (0..40).map(draw).collect()
     };
     assert_eq!(stream(1), stream(1));
@@ -125,21 +143,22 @@ fn extremes_choose_the_largest() {
         SamplingParams { top_k: 1, ..plain(5.0) },
         SamplingParams { top_p: 1e-6, ..plain(5.0) },
         SamplingParams { min_p: 1.0, ..plain(5.0) },
+        // One token has nearly all of the probability, and is the most typical.
+        SamplingParams { typical_p: 0.5, ..plain(0.02) },
         plain(1e-4),
     ];
     for params in cases {
         for n in 0..20 {
-            let token = sample(&logits, &[(&params, n)]).unwrap().to_vec_exact::<u32>().unwrap();
-            assert_eq!(token, [2], "{params:?}");
+            assert_eq!(tokens(&logits, &[choice(&params, n)], &nothing()), [2], "{params:?}");
         }
     }
 }
 
-#[test]
-fn a_row_does_not_notice_its_neighbours() {
-    crate::mlx::init().unwrap();
-    let vocab = 1000;
-    let kinds = [
+/// Every kind of row there is.
+fn kinds() -> Vec<SamplingParams> {
+    let repeated = Penalties { repetition: 1.5, ..Penalties::default() };
+    let answered = Penalties { presence: 0.5, frequency: 0.3, window: 3, ..Penalties::default() };
+    vec![
         SamplingParams::default(),
         plain(1.0),
         SamplingParams { min_p: 0.3, ..plain(1.0) },
@@ -147,25 +166,52 @@ fn a_row_does_not_notice_its_neighbours() {
         SamplingParams { top_k: 200, top_p: 0.9, ..plain(1.3) },
         SamplingParams { top_p: 0.5, ..plain(0.9) },
         SamplingParams { top_k: 5000, ..plain(1.0) },
-    ];
-    let rows: Vec<SamplingParams> =
-        (0..28).map(|i| SamplingParams { seed: i, ..kinds[i as usize % kinds.len()].clone() }).collect();
-    let values: Vec<f32> = (0..rows.len() * vocab)
-        .map(|i| (i as f32 * 0.7131).sin() * 4.0 + (i as f32 * 0.0137).cos())
+        SamplingParams { typical_p: 0.4, ..plain(1.0) },
+        SamplingParams { xtc_probability: 0.5, xtc_threshold: 0.001, ..plain(1.0) },
+        SamplingParams { penalties: repeated, ..SamplingParams::default() },
+        SamplingParams { penalties: answered, logit_bias: vec![(5, 1.0), (77, -2.0)], ..plain(1.0) },
+        SamplingParams { penalties: repeated, top_k: 9, ..plain(0.8) },
+        SamplingParams { logit_bias: vec![(1, f32::NEG_INFINITY)], typical_p: 0.9, ..plain(1.0) },
+    ]
+}
+
+#[test]
+fn a_row_does_not_notice_its_neighbours() {
+    crate::mlx::init().unwrap();
+    let (vocab, rows) = (1000, 3 * kinds().len());
+    let params: Vec<SamplingParams> = kinds()
+        .into_iter()
+        .cycle()
+        .zip(0..rows as u64)
+        .map(|(p, seed)| SamplingParams { seed, ..p })
         .collect();
-    let all = Array::from_slice(&values, &[rows.len() as i32, vocab as i32]);
-    let how: Vec<_> = rows.iter().enumerate().map(|(i, params)| (params, i as u32)).collect();
-    let together = sample(&all, &how).unwrap().to_vec_exact::<u32>().unwrap();
-    for (i, pair) in how.iter().enumerate() {
-        let own = Array::from_slice(&values[i * vocab..(i + 1) * vocab], &[1, vocab as i32]);
-        let alone = sample(&own, &[*pair]).unwrap().to_vec_exact::<u32>().unwrap();
-        assert_eq!(alone, [together[i]], "row {i}: {:?}", pair.0);
+    let values: Vec<f32> =
+        (0..rows * vocab).map(|i| (i as f32 * 0.7131).sin() * 4.0 + (i as f32 * 0.0137).cos()).collect();
+    let histories: Vec<Vec<u32>> =
+        (0..rows as u32).map(|i| (0..i % 7).map(|t| (t * t * 31 + i) % 1000).collect()).collect();
+    let mask: Vec<u32> = (0..vocab.div_ceil(32) as u32).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+    let last: Vec<u32> = (0..rows as u32).map(|i| i * 17 % 1000).collect();
+    let last = Array::from_slice(&last, &[rows as i32]);
+    let choices: Vec<Choice<'_>> = (0..rows)
+        .map(|i| {
+            let how =
+                RowSampling { tokens: &histories[i], prompt_len: i % 3, ..RowSampling::new(&params[i]) };
+            let on_device = (i % 2 == 0).then_some(i as u32);
+            let allowed = (i % 5 == 4).then_some(mask.as_slice());
+            Choice { on_device, allowed, ..Choice::new(how, i as u32) }
+        })
+        .collect();
+
+    let all = Array::from_slice(&values, &[rows as i32, vocab as i32]);
+    let together = tokens(&all, &choices, &last);
+    for (i, own) in choices.iter().enumerate() {
+        let logits = Array::from_slice(&values[i * vocab..(i + 1) * vocab], &[1, vocab as i32]);
+        assert_eq!(tokens(&logits, &[*own], &last), [together[i]], "row {i}: {:?}", own.how.params);
     }
-    let some: Vec<usize> = vec![20, 3, 7, 1, 5];
+    let some: Vec<usize> = vec![20, 3, 7, 1, 5, 36, 9];
     let part = all.take_axis(indices(&some), 0).unwrap();
-    let how: Vec<_> = some.iter().map(|&i| how[i]).collect();
-    let tokens = sample(&part, &how).unwrap().to_vec_exact::<u32>().unwrap();
-    assert_eq!(tokens, some.iter().map(|&i| together[i]).collect::<Vec<_>>());
+    let choices: Vec<_> = some.iter().map(|&i| choices[i]).collect();
+    assert_eq!(tokens(&part, &choices, &last), some.iter().map(|&i| together[i]).collect::<Vec<_>>());
 }
 
 #[test]

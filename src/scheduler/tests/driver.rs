@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::engine::Runner;
 use crate::engine::mock::{MockOptions, MockRunner, expected_tokens};
 use crate::error::{Result, Status};
-use crate::sampling::SamplingParams;
+use crate::sampling::{RowSampling, SamplingParams};
 use crate::scheduler::{Admitted, NewSequence, Row, RowInput, Scheduler, SchedulerConfig, SequenceId, Step};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,8 +137,8 @@ impl Driver {
         let launched = plan.step.is_some();
         if let Some(step) = plan.step {
             self.check_step(&step);
-            let params: Vec<Option<&SamplingParams>> =
-                step.rows.iter().map(|r| r.samples.then(|| &self.requests[&r.id].params)).collect();
+            let how = |r: &Row| r.samples.then(|| RowSampling::new(&self.requests[&r.id].params));
+            let params: Vec<Option<RowSampling<'_>>> = step.rows.iter().map(how).collect();
             if let Err(e) = self.runner.launch(&step, &params) {
                 // Anything else is the mock's verdict on a wrong step.
                 assert_eq!(e.status(), Status::DeviceError, "{e}: {step:?}");

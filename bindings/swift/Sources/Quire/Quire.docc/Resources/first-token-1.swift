@@ -1,0 +1,3 @@
+import Quire
+
+let model = CommandLine.arguments.dropFirst().first ?? "model.gguf"

@@ -118,7 +118,6 @@ dispatch!(fn lay_out(x: &[f32], w: &QuantizedWeights<'_>, to: &mut [Span], sums:
 
 /// Rows of a tile, in the order of [`Prepared`].
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
 fn lay_out_body<V: Vector>(x: &[f32], w: &QuantizedWeights<'_>, to: &mut [Span], sums: &mut [[f32; LANES]]) {
     let (count, spans, a_group) = (x.len() / w.columns, w.columns / SPAN, w.group / SPAN);
     let (x, _) = x.as_chunks::<SPAN>();
@@ -315,7 +314,6 @@ fn tile<V: Vector, const BITS: usize, const M: usize>(
 
 /// `M` rows of `x` and their sums meet `R` rows of `W`, from the `n`th on.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "iterators are not inlined here")]
 fn meet<V: Vector, const BITS: usize, const M: usize, const R: usize>(
     x: &[[Span; M]],
     sums: &[[[f32; LANES]; M]],

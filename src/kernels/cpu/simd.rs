@@ -65,10 +65,11 @@ pub(super) trait Vector: Copy {
     /// The first lanes from numbers, no more than there are lanes; the rest zeros.
     #[inline(always)]
     fn load_some(numbers: &[f32]) -> Self {
-        let mut lanes = [0.0; LANES];
-        for i in 0..numbers.len().min(LANES) {
-            lanes[i] = numbers[i];
+        if let Some(all) = numbers.first_chunk() {
+            return Self::load(all);
         }
+        let mut lanes = [0.0; LANES];
+        lanes[..numbers.len()].copy_from_slice(numbers);
         Self::load(&lanes)
     }
 

@@ -25,8 +25,9 @@ test-swift: setup ## the tests of the Swift package alone
 	@$(XTASK) test-swift
 
 fuzz: ## run each fuzz target for five minutes (needs cargo-fuzz and a nightly compiler)
-	@for target in $$($(CARGO) +nightly fuzz list); do \
-		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-300} || exit 1; done
+	@for target in $$($(CARGO) +nightly fuzz list); do mkdir -p fuzz/corpus/$$target && \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$${SECONDS_EACH:-300} || exit 1; done
 
 parity: setup ## compare small models of every architecture with a live mlx-lm (needs Python)
 	@$(XTASK) parity

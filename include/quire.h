@@ -452,8 +452,8 @@ typedef struct quire_string {
 } quire_string;
 
 // Whether an answer is taken apart. The model's chat template tells how it marks reasoning (<think>) and
-// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), or JSON by itself (Llama, only where
-// there are tools). In other formats all is text.
+// tool calls: JSON or functions in <tool_call> (Qwen, Hermes, Nemotron), [TOOL_CALLS] (Mistral), or JSON by
+// itself (Llama, only where there are tools). In other formats all is text.
 typedef int32_t quire_parse;
 
 // What is added to a token's logit.
@@ -576,7 +576,7 @@ typedef struct quire_request_options {
     // With each of them this many of the most likely tokens and theirs, at most 20. Default 0.
     uint32_t top_logprobs;
     // 1 for the log-probabilities of the prompt's tokens too; the prompt is then computed whole, whatever is cached.
-    // top_logprobs holds for them as well. Default 0.
+    // top_logprobs holds for them as well. Of n answers the first gives them. Default 0.
     int32_t prompt_logprobs;
     // Makes the answer follow a grammar: one of QUIRE_GRAMMAR_*. Every other setting still holds, but what the
     // grammar needs is never banned. An answer cut off by max_tokens is the beginning of such a text. If the prompt
@@ -584,7 +584,8 @@ typedef struct quire_request_options {
     // and the grammar is for what follows; else it is for all of the answer, so that a model that opens its
     // reasoning itself gives none. Needs a model with a tokenizer. Default QUIRE_GRAMMAR_NONE.
     quire_grammar_kind grammar_kind;
-    // The grammar as UTF-8 text of grammar_len bytes, at most 1 MiB; no NUL needed.
+    // The grammar as UTF-8 text of grammar_len bytes, at most 1 MiB, and a regular expression, by itself or in a
+    // schema, at most 64 KiB; no NUL needed.
     const char *grammar;
     // Length of grammar in bytes.
     size_t grammar_len;

@@ -96,7 +96,7 @@ fn run_on(
         }
         Ok((model, weights.held()))
     })?;
-    if let Some(own) = kernels.gpu() {
+    if let Some(own) = kernels.gpu().filter(|_| options.gpu_kernels) {
         let shape = PagedShape {
             heads: config.heads,
             kv_heads: config.kv_heads,

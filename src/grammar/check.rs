@@ -8,6 +8,9 @@ use crate::error::{Error, Result, Status};
 /// Brackets within brackets in a regular expression or grammar. (JSON has a limit of its own, 128.)
 const MAX_NESTING: usize = 128;
 
+/// Longest regular expression in bytes, by itself or in a schema: compiling takes time in the square of it.
+const MAX_REGEX_BYTES: usize = 64 << 10;
+
 /// Most strings of a choice.
 const MAX_CHOICES: usize = 10_000;
 
@@ -27,10 +30,39 @@ pub(super) fn check_text(grammar: &Grammar) -> Result<()> {
             Err(invalid("the grammar is any JSON object, and has a text; want none"))
         }
         GrammarKind::Regex => {
+            check_length(text)?;
             check_nesting(text)?;
             check_end(text)
         }
         GrammarKind::Lark => check_nesting(text),
+        _ => Ok(()),
+    }
+}
+
+fn check_length(regex: &str) -> Result<()> {
+    if regex.len() > MAX_REGEX_BYTES {
+        let len = regex.len();
+        return Err(invalid(format!(
+            "the regular expression has {len} bytes, want at most {MAX_REGEX_BYTES}"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a schema with a regular expression that is too long.
+pub(super) fn check_patterns(schema: &Value) -> Result<()> {
+    match schema {
+        Value::Array(items) => items.iter().try_for_each(check_patterns),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, value)| {
+            match (key.as_str(), value) {
+                ("pattern", Value::String(regex)) => check_length(regex)?,
+                ("patternProperties", Value::Object(schemas)) => {
+                    schemas.keys().try_for_each(|regex| check_length(regex))?;
+                }
+                _ => {}
+            }
+            check_patterns(value)
+        }),
         _ => Ok(()),
     }
 }
@@ -108,6 +140,7 @@ mod tests {
         assert!(error(GrammarKind::Regex, &"(".repeat(10_000)).contains("at byte 128"));
         assert!(error(GrammarKind::Lark, &format!("start: {}", "[".repeat(500))).contains("at byte 135"));
         assert!(error(GrammarKind::Regex, r"ab\\\").contains("at byte 4"));
+        assert!(error(GrammarKind::Regex, &"a?".repeat(100_000)).contains("has 200000 bytes"));
         assert!(error(GrammarKind::JsonObject, "{}").contains("want none"));
         assert!(error(GrammarKind::Lark, &"a".repeat(MAX_GRAMMAR_BYTES + 1)).contains("1048577 bytes"));
         let fine =
@@ -115,6 +148,17 @@ mod tests {
         fine(&r"\(".repeat(500));
         fine(&"(a)".repeat(500));
         fine(r"a\\");
+    }
+
+    #[test]
+    fn long_patterns_are_found_wherever_they_are() {
+        let long = "a?".repeat(40_000);
+        let pattern = serde_json::json!({ "type": "string", "pattern": long });
+        let key = serde_json::json!({ "patternProperties": { long.as_str(): {} } });
+        for schema in [&pattern, &key, &serde_json::json!({ "anyOf": [{ "items": pattern }] })] {
+            assert!(check_patterns(schema).unwrap_err().message().contains("80000 bytes"));
+        }
+        check_patterns(&serde_json::json!({ "pattern": "^a$", "const": long })).unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use super::cache::Cache;
-use super::check::{check_text, choices, invalid, json};
+use super::check::{check_patterns, check_text, choices, invalid, json};
 use super::state::{Compiled, GrammarState};
 use super::vocabulary::Vocabulary;
 use super::{Grammar, GrammarKind};
@@ -102,14 +102,17 @@ fn compile_apart(shared: &Arc<Shared>, grammar: Grammar) -> Result<Compiled> {
         // Who asked may have given up.
         let _ = sender.send(result);
     });
-    if let Err(error) = spawned {
+    let thread = spawned.map_err(|error| {
         shared.compiling.fetch_sub(1, Ordering::Relaxed);
-        return Err(Error::internal(format!("cannot start a thread to compile a grammar: {error}")));
-    }
-    receiver.recv_timeout(COMPILE_TIME).unwrap_or_else(|_| {
+        Error::internal(format!("cannot start a thread to compile a grammar: {error}"))
+    })?;
+    let Ok(compiled) = receiver.recv_timeout(COMPILE_TIME) else {
         let seconds = COMPILE_TIME.as_secs();
-        Err(invalid(format!("the grammar takes more than {seconds} seconds to compile")))
-    })
+        return Err(invalid(format!("the grammar takes more than {seconds} seconds to compile")));
+    };
+    // It has nothing left to do, and catches panics.
+    let _ = thread.join();
+    compiled
 }
 
 impl Shared {
@@ -118,6 +121,7 @@ impl Shared {
         let (grammar, what) = match grammar.kind {
             GrammarKind::JsonSchema => {
                 let schema = json(text, "the JSON schema")?;
+                check_patterns(&schema)?;
                 let compiled = self.parser(TopLevelGrammar::from_json_schema(schema.clone()));
                 return compiled.map_err(|message| self.locate(&schema, &message));
             }

@@ -7,6 +7,7 @@
 
 mod calls;
 mod format;
+mod mistral;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ const THINK_END: &str = "</think>";
 const CALL: &str = "<tool_call>";
 const CALL_END: &str = "</tool_call>";
 const PYTHON: &str = "<|python_tag|>";
+const MISTRAL: &str = "[TOOL_CALLS]";
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct AnswerParser {
     held: String,
     /// Where to look on in `held` for the end of a tool call.
     searched: usize,
+    /// Where to look on for the end of JSON.
+    nesting: calls::Nesting,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +58,7 @@ enum State {
     Text,
     /// Behind a call that was JSON.
     AfterJson,
-    /// Inside `<tool_call>`, which is the start of what is held.
+    /// Behind the mark of a call, which is the start of what is held.
     Call,
     /// Inside JSON that may be a call in Llama's way.
     Json,
@@ -64,7 +68,7 @@ impl AnswerParser {
     /// Starts an answer.
     pub fn new(format: AnswerFormat) -> Self {
         let state = if format.reasoning_is_open() { State::Reasoning { begun: false } } else { State::Start };
-        AnswerParser { format, state, held: String::new(), searched: 0 }
+        AnswerParser { format, state, held: String::new(), searched: 0, nesting: Default::default() }
     }
 
     /// Whether what comes is reasoning, as far as is known.
@@ -102,6 +106,7 @@ impl AnswerParser {
             State::BeforeText => self.skip(&['\n']),
             State::AfterJson => self.skip(&[';', '\n', ' ']),
             State::Text => self.speak(parts),
+            State::Call if self.format.tools == ToolFormat::Mistral => self.mistral(parts),
             State::Call => self.call(parts),
             State::Json => self.json(parts),
         }
@@ -132,6 +137,7 @@ impl AnswerParser {
         let said = self.held.trim_start();
         let llama = self.format.tools == ToolFormat::Llama;
         self.state = if llama && (said.starts_with('{') || said.starts_with(PYTHON)) {
+            self.nesting = Default::default();
             State::Json
         } else if llama && PYTHON.starts_with(said) {
             return false;
@@ -173,13 +179,14 @@ impl AnswerParser {
     }
 
     fn speak(&mut self, parts: &mut Vec<Part>) -> bool {
-        let marks: &[&str] = if self.format.tools == ToolFormat::Tagged { &[CALL] } else { &[] };
+        let marks = self.format.call_marks();
         if let Some(at) = marks.iter().find_map(|mark| self.held.find(mark)) {
             let rest = self.held.split_off(at);
             // Line breaks before a call belong to it.
             give(parts, Part::Text(self.held.trim_end_matches('\n').to_owned()));
             self.held = rest;
             self.searched = CALL.len();
+            self.nesting = Default::default();
             self.state = State::Call;
             return true;
         }
@@ -214,6 +221,22 @@ impl AnswerParser {
         true
     }
 
+    fn mistral(&mut self, parts: &mut Vec<Part>) -> bool {
+        match mistral::read(&self.held[MISTRAL.len()..], &mut self.nesting) {
+            mistral::Read::Calls(calls, end) => {
+                parts.extend(calls.into_iter().map(Part::Call));
+                self.held.drain(..MISTRAL.len() + end);
+                self.state = State::BeforeText;
+            }
+            mistral::Read::Unfinished => return false,
+            mistral::Read::Unknown => {
+                give(parts, Part::Text(self.held.drain(..MISTRAL.len()).collect()));
+                self.state = State::Text;
+            }
+        }
+        true
+    }
+
     fn json(&mut self, parts: &mut Vec<Part>) -> bool {
         let begin = self.held.find('{').unwrap_or(self.held.len());
         let before = self.held[..begin].trim();
@@ -221,7 +244,7 @@ impl AnswerParser {
             self.state = State::Text;
             return true;
         }
-        if let Some(end) = calls::object_end(&self.held[begin..]) {
+        if let Some(end) = self.nesting.end(&self.held[begin..]) {
             let rest = self.held.split_off(begin + end);
             match calls::json(&self.held[begin..]) {
                 Some(call) => {

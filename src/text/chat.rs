@@ -143,7 +143,7 @@ impl ChatTemplate {
         let context = Value::from_pairs(chat.context(&self.special_tokens));
         let (done, wait) = crossbeam_channel::bounded(1);
         let name = place.clone();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("quire-template".into())
             .stack_size(STACK)
             .spawn(move || {
@@ -155,10 +155,13 @@ impl ChatTemplate {
                 let _ = done.send(crate::panic::catch(render));
             })
             .map_err(|e| Error::new(Status::OutOfMemory, format!("no thread for the template: {e}")))?;
-        let text = wait.recv_timeout(TIME).unwrap_or_else(|_| {
+        let Ok(rendered) = wait.recv_timeout(TIME) else {
             self.stuck.store(true, Ordering::Relaxed);
-            Err(failed(format!("did not end within {} seconds", TIME.as_secs())))
-        })?;
+            return Err(failed(format!("did not end within {} seconds", TIME.as_secs())));
+        };
+        // It has nothing left to do, and catches panics.
+        let _ = thread.join();
+        let text = rendered?;
         if text.len() > MAX_RENDERED {
             return Err(failed(format!("makes {} bytes, more than {MAX_RENDERED}", text.len())));
         }

@@ -7,8 +7,8 @@ use quire::text::{AnswerFormat, AnswerParser, Part};
 use serde_json::{Map, Value};
 
 /// What makes a template one of each format.
-const TEMPLATES: [&str; 4] =
-    ["<think><tool_call>", "<|python_tag|>", "<think>", "<think><tool_call><function="];
+const TEMPLATES: [&str; 5] =
+    ["<think><tool_call>", "<|python_tag|>", "<think>", "<think><tool_call><function=", "[TOOL_CALLS]"];
 
 fn parse(format: &AnswerFormat, pieces: &[&str]) -> Vec<Part> {
     let mut parser = AnswerParser::new(format.clone());

@@ -49,6 +49,8 @@ fn answers() {
         "<tool_call>",
         "</tool_call>",
         "<|python_tag|>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
         "{\"name\": \"f\"",
         "<function=",
     ];

@@ -122,6 +122,33 @@ fn copied_folder_runs(home: &Path, tally: &mut Tally) -> Result {
     let mut command = Command::new(&driver);
     command.args(["generate", "--model"]).arg(&model).args(["--prompt", "Hello", "--max-tokens", "4"]);
     tally.count("copied: bench generate", outcome(&mut command, &model)?);
+    tally.count("copied: bench generate --chat --schema", generates_by_schema(&driver, &model, &copy).into());
+    Ok(())
+}
+
+/// Everything that shapes an answer, in one call of the driver.
+fn generates_by_schema(driver: &Path, model: &Path, folder: &Path) -> Result {
+    let schema = folder.join("schema.json");
+    sh::write_if_changed(&schema, r#"{"enum": ["yes or no"]}"#)?;
+    let mut command = Command::new(driver);
+    command.args(["generate", "--json", "--model"]).arg(model).arg("--schema").arg(&schema);
+    command.args([
+        "--chat",
+        "--system",
+        "Be brief.",
+        "--prompt",
+        "Is it?",
+        "--stop",
+        " or",
+        "--logprobs",
+        "2",
+    ]);
+    let said = sh::output(&mut command)?;
+    for expected in [r#""text": "\"yes""#, r#""finish": "stop string""#, r#""logprob": "#] {
+        if !said.contains(expected) {
+            return Err(format!("no {expected} in\n{said}"));
+        }
+    }
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 
 #include <errno.h>
 
+#include "answer.h"
 #include "chat.h"
 #include "commands.h"
-#include "logprobs.h"
 #include "progress.h"
 #include "report.h"
 #include "table.h"
@@ -23,40 +23,9 @@ typedef struct generate_options {
     bool json;
 } generate_options;
 
-/* The answer so far; with --json it is kept, else printed at once. */
-typedef struct answer {
-    bool keep;
-    bool quiet; /* else reasoning is printed, on stderr */
-    char *text;
-    size_t length;
-    logprob_list logprobs;
-} answer;
-
 static void on_event(void *user, run *which, const quire_event *event) {
     (void)which;
-    answer *self = user;
-    logprobs_add(&self->logprobs, event);
-    if (event->kind == QUIRE_EVENT_REASONING && !self->quiet) {
-        fwrite(event->text, 1, event->text_len, stderr);
-        return;
-    }
-    if (event->kind == QUIRE_EVENT_TOOL_CALL && !self->keep) {
-        printf("%s%s %s\n", self->length > 0 ? "\n" : "", event->tool_name, event->text);
-        fflush(stdout);
-        return;
-    }
-    if (event->kind != QUIRE_EVENT_DELTA || event->text_len == 0) {
-        return;
-    }
-    if (!self->keep) {
-        self->length += event->text_len;
-        fwrite(event->text, 1, event->text_len, stdout);
-        fflush(stdout);
-        return;
-    }
-    self->text = reallocate(self->text, self->length + event->text_len, 1);
-    memcpy(self->text + self->length, event->text, event->text_len);
-    self->length += event->text_len;
+    answer_add(user, event);
 }
 
 /* All of an open file; the length goes to `*length`. */
@@ -118,8 +87,7 @@ static int print_json(const session *engine, const char *model, const run *which
         json_integer(&writer, NULL, which->tokens[i]);
     }
     json_end_array(&writer);
-    json_text(&writer, "text", text->text == NULL ? "" : text->text, text->text == NULL ? 0 : text->length);
-    json_logprobs(&writer, &text->logprobs);
+    json_answer(&writer, text);
     json_end_object(&writer);
     return json_finish(&writer) ? code : fail("standard output", "could not be written");
 }
@@ -182,8 +150,7 @@ static int generate(session *engine, const generate_options *options, const samp
             print_metrics(engine, &which);
         }
     }
-    free(text.text);
-    logprobs_clear(&text.logprobs);
+    answer_clear(&text);
     free(schema);
     free(conversation);
     free(from_input);

@@ -3,7 +3,7 @@
 #include "table.h"
 
 void logprobs_add(logprob_list *self, const quire_event *event) {
-    if (event->kind != QUIRE_EVENT_DELTA || event->logprobs == NULL) {
+    if (event->logprobs == NULL) {
         return;
     }
     size_t count = self->count + event->token_count;

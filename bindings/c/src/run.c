@@ -61,6 +61,8 @@ const char *finish_name(const run *self) {
         return "stop string";
     case QUIRE_FINISH_LENGTH:
         return "length";
+    case QUIRE_FINISH_GRAMMAR:
+        return "grammar";
     default:
         return "failed";
     }

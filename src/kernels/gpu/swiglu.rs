@@ -41,14 +41,16 @@ impl SwiGlu {
         let mut shape = both.shape().to_vec();
         let width = both.dim(-1) / 2;
         let rows: i32 = shape[..shape.len() - 1].iter().product();
+        // Two-dimensional, so that one compiled kernel serves every width: its text reads the shape.
+        let both = both.reshape(&[rows, 2 * width])?;
         if let Some(last) = shape.last_mut() {
             *last = width;
         }
-        let numbers = [(c"WIDTH", width), (c"THREADS", THREADS)];
+        let numbers = [(c"THREADS", THREADS)];
         let constants = KernelConstants { dtype: self.dtype, numbers: &numbers };
         let grid = [(width + THREADS - 1) / THREADS * THREADS, rows, 1];
-        // SAFETY: a thread reads and writes one column below WIDTH of one of the rows.
-        unsafe { self.kernel.launch(&[both], &shape, &constants, grid, [THREADS, 1, 1]) }
+        // SAFETY: a thread reads and writes one column below the width of one of the rows.
+        unsafe { self.kernel.launch(&[&both], &shape, &constants, grid, [THREADS, 1, 1]) }
     }
 }
 

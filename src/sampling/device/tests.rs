@@ -80,12 +80,42 @@ fn draws_follow_the_exact_distribution() {
     }
 }
 
+/// A setting that did nothing, or a little too much, would not pass.
 #[test]
 fn the_test_would_notice_another_distribution() {
     crate::mlx::init().unwrap();
-    let counts = count(&plain(1.0));
-    let (sum, freedom) = chi_squared(&counts, &exact(&LOGITS, &plain(1.1)));
-    assert!(sum > limit(freedom), "temperature 1.0 passes for 1.1: {sum}");
+    let xtc =
+        |xtc_probability, xtc_threshold| SamplingParams { xtc_probability, xtc_threshold, ..plain(1.0) };
+    let pairs = [
+        (plain(1.0), plain(1.1)),
+        (SamplingParams { top_k: 3, ..plain(1.0) }, SamplingParams { top_k: 4, ..plain(1.0) }),
+        (SamplingParams { top_k: 4, ..plain(1.0) }, SamplingParams { top_k: 3, ..plain(1.0) }),
+        (SamplingParams { top_p: 0.7, ..plain(1.0) }, SamplingParams { top_p: 0.8, ..plain(1.0) }),
+        (SamplingParams { min_p: 0.2, ..plain(1.0) }, SamplingParams { min_p: 0.3, ..plain(1.0) }),
+        (SamplingParams { typical_p: 0.5, ..plain(1.0) }, SamplingParams { typical_p: 0.7, ..plain(1.0) }),
+        (SamplingParams { typical_p: 0.5, ..plain(1.0) }, SamplingParams { top_p: 0.5, ..plain(1.0) }),
+        (xtc(0.4, 0.2), xtc(0.45, 0.2)),
+        (xtc(1.0, 0.1), xtc(1.0, 0.2)),
+    ];
+    for (own, other) in pairs {
+        let (sum, freedom) = chi_squared(&count(&own), &exact(&LOGITS, &other));
+        assert!(sum > limit(freedom), "{own:?} passes for {other:?}: {sum}");
+    }
+}
+
+#[test]
+fn only_rows_that_need_it_sort() {
+    let kind = |params: SamplingParams| Kind::of(&choice(&params, 0), 1000);
+    assert_eq!(kind(SamplingParams { top_k: 7, top_p: 0.5, ..plain(0.0) }), Kind::Greedy);
+    assert_eq!(kind(plain(1.0)), Kind::Plain);
+    assert_eq!(kind(SamplingParams { min_p: 0.1, typical_p: 0.5, ..plain(1.0) }), Kind::Plain);
+    assert_eq!(kind(SamplingParams { top_k: 1000, ..plain(1.0) }), Kind::Plain);
+    assert_eq!(kind(SamplingParams { top_k: 50, top_p: 0.9, ..plain(1.0) }), Kind::Largest(64));
+    assert_eq!(kind(SamplingParams { top_p: 0.9, ..plain(1.0) }), Kind::Largest(1000));
+    // Greedy rows neither sort nor draw, whatever else they ask for.
+    let params = SamplingParams { typical_p: 0.5, xtc_probability: 1.0, ..plain(0.0) };
+    let class = Class::of(&choice(&params, 0), 1000);
+    assert!(!class.adjusted && !class.typical && !class.xtc);
 }
 
 #[test]

@@ -48,6 +48,12 @@ pub(super) fn json(text: &str) -> Option<ToolCall> {
     from_json(serde_json::from_str(text).ok()?)
 }
 
+/// Calls in a JSON array; `None` if one of them is none.
+pub(super) fn json_array(text: &str) -> Option<Vec<ToolCall>> {
+    let calls: Vec<Json<'_>> = serde_json::from_str(text).ok()?;
+    calls.into_iter().map(from_json).collect()
+}
+
 fn from_json(call: Json<'_>) -> Option<ToolCall> {
     let arguments = call.arguments.map_or("{}", RawValue::get);
     let is_object = |text: &str| text.trim_start().starts_with('{');
@@ -92,24 +98,36 @@ fn plain_value(text: &str) -> Value {
     }
 }
 
-/// Where the JSON object at the start of a text ends, if it does.
-pub(super) fn object_end(text: &str) -> Option<usize> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' => depth += 1,
-            b'}' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return Some(at + 1);
+/// A search for the end of a JSON object or array as it grows; it goes on where it stopped.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Nesting {
+    at: usize,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    /// Where the object or array at the start of `text` ends, if it does. The text is the one of the last call, with
+    /// more behind it.
+    pub fn end(&mut self, text: &str) -> Option<usize> {
+        while let Some(byte) = text.as_bytes().get(self.at) {
+            self.at += 1;
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(self.at);
+                    }
                 }
+                _ => {}
             }
-            _ => {}
         }
+        None
     }
-    None
 }

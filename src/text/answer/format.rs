@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{CALL, PYTHON, THINK};
+use super::{CALL, MISTRAL, PYTHON, THINK};
 
 /// How a model calls tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +16,8 @@ pub enum ToolFormat {
     Tagged,
     /// The answer is JSON with `name` and `parameters`, maybe behind `<|python_tag|>` (Llama 3.1 and later).
     Llama,
+    /// Behind `[TOOL_CALLS]`: a JSON array of calls, or a name, `[ARGS]` and the arguments (Mistral).
+    Mistral,
 }
 
 /// How one answer is marked.
@@ -40,6 +42,8 @@ impl AnswerFormat {
             ToolFormat::Tagged
         } else if strings.is_some() && (template.contains(PYTHON) || template.contains("ipython")) {
             ToolFormat::Llama
+        } else if template.contains(MISTRAL) {
+            ToolFormat::Mistral
         } else {
             ToolFormat::None
         };
@@ -59,6 +63,15 @@ impl AnswerFormat {
     /// How tools are called.
     pub fn tools(&self) -> ToolFormat {
         self.tools
+    }
+
+    /// What a call begins with, where that is a mark.
+    pub(super) fn call_marks(&self) -> &'static [&'static str] {
+        match self.tools {
+            ToolFormat::Tagged => &[CALL],
+            ToolFormat::Mistral => &[MISTRAL],
+            ToolFormat::None | ToolFormat::Llama => &[],
+        }
     }
 
     pub(super) fn reasoning_is_open(&self) -> bool {

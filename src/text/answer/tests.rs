@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -157,6 +159,36 @@ fn llamas_calls_are_the_answer() {
     check(&format, answer, &[text(answer)]);
 }
 
+#[test]
+fn mistrals_calls_stand_behind_a_mark() {
+    let format = AnswerFormat::detect("[TOOL_CALLS]", "", None);
+    assert_eq!(format.tools(), ToolFormat::Mistral);
+    let array =
+        "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"x\": \"]\"}, \"id\": \"a\"}, {\"name\": \"g\"}]";
+    let expected = [call("f", "{\"x\": \"]\"}"), call("g", "{}")];
+    check(&format, array, &expected);
+    check(
+        &format,
+        &format!("So:\n{array}\nDone"),
+        &[text("So:"), expected[0].clone(), expected[1].clone(), text("Done")],
+    );
+    let named = "[TOOL_CALLS]f[CALL_ID]a[ARGS]{\"x\": \"]\"}[TOOL_CALLS]g[ARGS]{}";
+    check(&format, named, &expected);
+    let long = format!("[TOOL_CALLS]{}[ARGS]{{}}", "n".repeat(257));
+    for other in [
+        "[TOOL_CALLS][]",
+        "[TOOL_CALLS]f[ARGS]1",
+        "[TOOL_CALLS]f[ARGS]{]}",
+        "[TOOL_CALLS] f\nx [ARGS]{}",
+        "[TOOL_CALLS][{\"name\": \"f\", \"arg",
+        "[TOOL_CALLS]f[ARGS]{\"cut\"",
+        "[TOOL_CA",
+        long.as_str(),
+    ] {
+        check(&format, other, &[text(other)]);
+    }
+}
+
 proptest! {
     /// However text is split, the same comes of it, and of text without calls nothing is lost.
     #[test]
@@ -179,5 +211,55 @@ proptest! {
         at.sort_unstable();
         let split: Vec<&str> = at.windows(2).map(|w| &answer[w[0]..w[1]]).collect();
         prop_assert_eq!(parse(&format, split), whole);
+    }
+}
+
+/// What a template makes of an assistant's calls is how its model writes them: taken apart it gives the same calls.
+#[test]
+fn calls_as_the_published_templates_write_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
+    let json = |path: &str| serde_json::from_str::<Value>(&read(path).unwrap()).unwrap();
+    let conversations = json("tests/data/chat/conversations.json");
+    let chatml = ("<|im_start|>assistant\n", "<|im_end|>");
+    let llama = ("<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>");
+    for (name, (begin, end), tools) in [
+        ("Qwen-Qwen2.5-7B-Instruct", chatml, ToolFormat::Tagged),
+        ("Qwen-Qwen3-0.6B", chatml, ToolFormat::Tagged),
+        ("NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", chatml, ToolFormat::Tagged),
+        ("meta-llama-Llama-3.1-8B-Instruct", llama, ToolFormat::Llama),
+        ("meta-llama-Llama-3.2-3B-Instruct", llama, ToolFormat::Llama),
+        ("mistralai-Mistral-Nemo-Instruct-2407", ("[/INST]", "</s>"), ToolFormat::Mistral),
+        ("Mistral-Small-3.2-24B-Instruct-2506", ("[/INST]", "</s>"), ToolFormat::Mistral),
+    ] {
+        // Set-up fetches the templates; what they make is in the repository.
+        let Some(template) = read(&format!(".models/templates/{name}.jinja")) else { continue };
+        let rendered = json(&format!("tests/data/chat/expected/{name}.json"));
+        let mut compared = 0;
+        for conversation in ["tool-results", "two-calls"] {
+            // Llama's template refuses two calls.
+            let Some(text) = rendered[conversation].as_str() else { continue };
+            let (_, after) = text.split_once("Oslo?").unwrap();
+            let (_, answer) = after.split_once(begin).unwrap();
+            let (answer, _) = answer.split_once(end).unwrap();
+            let is_this = |c: &&Value| c["name"] == conversation;
+            let said = &conversations.as_array().unwrap().iter().find(is_this).unwrap()["messages"][1];
+            let strings = BTreeSet::from([("get_weather".to_owned(), "city".to_owned())]);
+            let format = AnswerFormat::detect(&template, "", Some(strings));
+            assert_eq!(format.tools(), tools, "{name}");
+            let parts = parse(&format, [answer]);
+            let calls = parts.iter().filter_map(|part| match part {
+                Part::Call(call) => {
+                    let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+                    Some(json!({ "name": call.name, "arguments": arguments }))
+                }
+                _ => None,
+            });
+            let wanted = said["tool_calls"].as_array().unwrap().iter().map(|call| call["function"].clone());
+            assert_eq!(calls.collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "{name}, {conversation}");
+            check(&format, answer, &parts);
+            compared += 1;
+        }
+        assert!(compared > 0, "{name}");
     }
 }

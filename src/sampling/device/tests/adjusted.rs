@@ -59,6 +59,27 @@ fn bias_and_penalties_follow_the_exact_distribution() {
 }
 
 #[test]
+fn the_test_would_notice_other_penalties() {
+    crate::mlx::init().unwrap();
+    let history = [2, 2, 7, 0, 3, 3, 1, 2, 3, 8, 8];
+    let bias = |bias| SamplingParams { logit_bias: vec![(0, bias)], ..plain(1.0) };
+    let pairs = [
+        (bias(2.0), bias(1.9)),
+        (penalized(1.8, 0.0, 0.0, 0), penalized(1.6, 0.0, 0.0, 0)),
+        (penalized(1.8, 0.0, 0.0, 4), penalized(1.8, 0.0, 0.0, 3)),
+        (penalized(1.0, 0.7, 0.0, 0), penalized(1.0, 0.6, 0.0, 0)),
+        (penalized(1.0, 0.0, 0.4, 0), penalized(1.0, 0.4, 0.0, 0)),
+        (penalized(1.0, 0.0, 0.4, 0), penalized(1.0, 0.0, 0.5, 0)),
+    ];
+    for (own, other) in pairs {
+        let how = RowSampling { tokens: &history, prompt_len: 4, ..RowSampling::new(&own) };
+        let expected = exact(&adjusted(&other, &history, 4), &other);
+        let (sum, freedom) = chi_squared(&count_how(how, None, None), &expected);
+        assert!(sum > limit(freedom), "{own:?} passes for {other:?}: {sum}");
+    }
+}
+
+#[test]
 fn greedy_rows_take_the_largest_logit_left() {
     crate::mlx::init().unwrap();
     let logits = Array::from_slice(&LOGITS, &[1, LOGITS.len() as i32]);

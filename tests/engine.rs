@@ -354,3 +354,43 @@ fn a_model_without_a_tokenizer_serves_token_ids() {
     let answer = run_one(&engine, tokens(&[1], 5));
     assert_eq!((answer.tokens, answer.text.as_str()), (expected, ""));
 }
+
+#[test]
+fn a_long_prompt_is_encoded_while_others_stream() {
+    use std::sync::atomic::AtomicBool;
+
+    // 100,000 tokens fit.
+    let model = TestModel::new(json!({ "step_micros": 200 }));
+    let config = model.path().join("config.json");
+    let mut fields: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    fields["max_position_embeddings"] = json!(200_000);
+    std::fs::write(&config, fields.to_string()).unwrap();
+    let engine = model.engine();
+
+    let stream = engine.submit(tokens(&[1, 2, 3], 100_000)).unwrap();
+    let text = "keep the light, ".repeat(6_250);
+    let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let submit = scope.spawn(|| {
+            begun.store(true, Ordering::SeqCst);
+            let long =
+                engine.submit(RequestOptions { max_tokens: 1, ..RequestOptions::new(Prompt::Text(text)) });
+            over.store(true, Ordering::SeqCst);
+            long.unwrap()
+        });
+        let mut meanwhile = 0;
+        while !over.load(Ordering::SeqCst) {
+            let event = engine.wait(Some(Duration::from_secs(120))).unwrap();
+            let is_delta = event.request == stream && matches!(event.kind, EventKind::Delta(_));
+            meanwhile += usize::from(is_delta && begun.load(Ordering::SeqCst));
+        }
+        assert!(meanwhile > 3, "{meanwhile} events came while a long prompt was submitted");
+        engine.cancel(stream).unwrap();
+        let long = submit.join().unwrap();
+        let mut ends = Collector::default();
+        ends.wait_for(&engine, 2);
+        assert_eq!(ends.answers[&stream].end, End::Cancelled);
+        assert_eq!(ends.answers[&long].tokens.len(), 1);
+    });
+    assert_all_pages_back(&engine);
+}

@@ -55,10 +55,9 @@ make_root() {
     [ "$(uname -s)" = Linux ] || cannot "this is not Linux"
     [ "$(id -u)" = 0 ] || cannot "it takes root (to mount and to chroot)"
     unshare --mount --pid --fork true 2>/dev/null || cannot "this system allows no new namespaces (unshare)"
-    mkdir -p "$(dirname "$root")"
     # One at a time: whoever waits finds it made.
-    exec 9>"$root.lock"
-    flock 9
+    { mkdir -p "$(dirname "$root")" && exec 9>"$root.lock" && flock 9; } 2>/dev/null ||
+        cannot "$(dirname "$root") is not writable"
     if [ -e "$root/.quire-recipe" ] && [ "$(cat "$root/.quire-recipe")" = "$recipe" ]; then
         return
     fi

@@ -1,5 +1,5 @@
 //! Runs a model by steps, without the engine: loads it, prefills a prompt, decodes, prints tokens and
-//! times. `cargo run --release --example steps -- MODEL [prompt tokens] [new tokens] [streams] [gpu-kernels]`
+//! times. `cargo run --release --example steps -- MODEL [prompt tokens] [new tokens] [streams]`
 
 use std::time::Instant;
 
@@ -16,8 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (prompt, new, streams) = (number(2, 16)?, number(3, 32)?, number(4, 1)?);
 
     let start = Instant::now();
-    let gpu_kernels = args.iter().any(|arg| arg == "gpu-kernels");
-    let options = LoadOptions { max_sequences: streams.max(1), gpu_kernels, ..LoadOptions::default() };
+    let options = LoadOptions { max_sequences: streams.max(1), ..LoadOptions::default() };
     let mut loaded = load(&locate(model)?, &options, &mut |_, _| true)?;
     println!("load {:.2} s, {:?}", start.elapsed().as_secs_f64(), loaded.info);
     println!("resident {} MB", resident_mb());

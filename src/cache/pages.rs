@@ -3,8 +3,9 @@
 //!
 //! Promises, for arrays: a write changes the pool in place and never copies it, as long as no evaluation that reads
 //! the pool is still running when the write is evaluated (MLX writes into an input's memory only if
-//! nothing else holds it; this holds the pool by exactly one reference). Memory is taken as pages fill,
-//! on the CPU. What was never written reads as zeros.
+//! nothing else holds it; this holds the pool by exactly one reference). A kernel of ours that writes the pool itself
+//! needs no such care, but what reads it must depend on [`Pages::after`]. Memory is taken as pages fill, on the CPU.
+//! What was never written reads as zeros.
 
 use mlx_rs::ops::{self, indexing};
 
@@ -14,13 +15,15 @@ use super::host_pages::HostPool;
 use super::states::States;
 use super::{BlockCopy, BlockId, PageLayout, contiguous};
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{Array, Dtype, upload};
 
 /// The page pool of a model.
 pub struct Pages {
     layout: PageLayout,
     pub(super) store: Store,
     states: States,
+    /// Zero, `[1]`: depends on the last write that a kernel of ours made.
+    after: Array,
 }
 
 /// A pool per layer.
@@ -47,8 +50,8 @@ pub enum Table {
         /// Tokens to read of each row; at most `blocks * block_size`.
         context: i32,
     },
-    /// A plan for attention that reads the pool itself.
-    Paged(Array),
+    /// Attention reads the pool itself.
+    InPlace,
 }
 
 impl Pages {
@@ -57,7 +60,7 @@ impl Pages {
     /// Errors: `OutOfMemory`.
     pub fn on_host(layout: PageLayout, layers: usize) -> Result<Pages> {
         let pools = (0..layers).map(|_| HostPool::new(&layout).map(Arc::new)).collect::<Result<_>>()?;
-        Ok(Pages { layout, store: Store::Host(pools), states: States::default() })
+        Ok(Pages { layout, store: Store::Host(pools), states: States::default(), after: nothing() })
     }
 
     /// Pools of zeros in arrays.
@@ -73,7 +76,7 @@ impl Pages {
             crate::mlx::return_zero_pages(&pool, on_gpu);
             pools.push(pool);
         }
-        Ok(Pages { layout, store: Store::Arrays(pools), states: States::default() })
+        Ok(Pages { layout, store: Store::Arrays(pools), states: States::default(), after: nothing() })
     }
 
     /// The same pages, with states beside them.
@@ -135,24 +138,24 @@ impl Pages {
                 slots.push(slot as u32);
             }
         }
-        Ok(Array::from_slice(&slots, &[slots.len() as i32]))
+        upload(&slots, &[slots.len() as i32])
     }
 
     /// How to read the first `context` tokens of a sequence.
-    pub fn table(&self, blocks: &[BlockId], context: usize) -> Table {
+    pub fn table(&self, blocks: &[BlockId], context: usize) -> Result<Table> {
         let used = &blocks[..context.div_ceil(self.layout.block_size).min(blocks.len())];
         match contiguous(used) {
-            Some(first) => Table::Run {
+            Some(first) => Ok(Table::Run {
                 first: (first as usize * self.layout.block_size) as i32,
                 context: context as i32,
-            },
+            }),
             None => self.tables(&[used], context),
         }
     }
 
     /// How to read the first `context` tokens of several sequences; shorter ones are filled up with the
     /// spare block.
-    pub fn tables(&self, rows: &[&[BlockId]], context: usize) -> Table {
+    pub fn tables(&self, rows: &[&[BlockId]], context: usize) -> Result<Table> {
         let blocks = context.div_ceil(self.layout.block_size);
         let mut indices = Vec::with_capacity(rows.len() * self.layout.heads() * blocks);
         for row in rows {
@@ -164,7 +167,7 @@ impl Pages {
             }
         }
         let shape = [rows.len() as i32, self.layout.heads() as i32, blocks as i32];
-        Table::Blocks { indices: Array::from_slice(&indices, &shape), context: context as i32 }
+        Ok(Table::Blocks { indices: upload(&indices, &shape)?, context: context as i32 })
     }
 
     /// Writes keys and values `[tokens, heads, head_dim]` into the slots of [`Pages::slots`].
@@ -174,6 +177,25 @@ impl Pages {
         let written = indexing::scatter_single(pool, slots, updates, 0)?;
         *self.pool_mut(layer)? = written;
         Ok(())
+    }
+
+    /// What depends on the last write that a kernel of ours made: zero, `[1]`, unsigned 32-bit.
+    pub fn after(&self) -> &Array {
+        &self.after
+    }
+
+    /// Notes such a write.
+    pub fn set_after(&mut self, stored: Array) {
+        self.after = stored;
+    }
+
+    /// [`read`](Pages::read) for tables of blocks, after the last write of a kernel of ours.
+    pub fn read_after(&self, layer: usize, table: &Table) -> Result<(Array, Array)> {
+        let Table::Blocks { indices, context } = table else {
+            return Err(Error::internal("pages that a kernel writes are read by tables of blocks"));
+        };
+        let indices = ops::add(indices, &self.after)?;
+        self.read(layer, &Table::Blocks { indices, context: *context })
     }
 
     /// Keys and values, both `[kv_heads, context, head_dim]`, with the table's rows in front if it has
@@ -205,7 +227,7 @@ impl Pages {
                 let v = both.try_index((.., keys.., ..*context, ..))?;
                 Ok((k, v))
             }
-            Table::Paged(_) => Err(Error::internal("a plan is for a kernel")),
+            Table::InPlace => Err(Error::internal("a kernel reads these pages itself")),
         }
     }
 
@@ -249,6 +271,10 @@ impl Pages {
             Store::Host(_) => Err(no_pages(layer)),
         }
     }
+}
+
+fn nothing() -> Array {
+    Array::from_slice(&[0u32], &[1])
 }
 
 fn no_pages(layer: usize) -> Error {

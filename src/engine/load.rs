@@ -73,8 +73,11 @@ fn run_on(
     progress: Progress<'_>,
 ) -> Result<(Box<dyn Runner>, Option<u32>)> {
     use super::mlx_runner::{MlxRunner, Shape};
-    use crate::kernels::gpu::PagedShape;
+    use std::collections::BTreeSet;
+
+    use crate::kernels::gpu::{PagedShape, Wanted};
     use crate::mlx::{Device, Gpu};
+    use crate::model::QuantMode;
     use crate::model::layers::Kernels;
     use crate::model::weights::Weights;
 
@@ -96,14 +99,25 @@ fn run_on(
         }
         Ok((model, weights.held()))
     })?;
-    if let Some(own) = kernels.gpu().filter(|_| options.gpu_kernels) {
-        let shape = PagedShape {
+    if let Some(own) = kernels.gpu().filter(|_| !options.reference) {
+        let (tensors, quantized) = (&checkpoint.manifest.index, checkpoint.manifest.quantized.values());
+        let affine = quantized.filter(|params| params.mode == QuantMode::Affine);
+        let packings: BTreeSet<_> = affine.map(|params| (params.bits, params.group_size)).collect();
+        let pages = PagedShape {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             block_size: options.block_size,
+            norms: tensors.iter().any(|(name, _)| name.ends_with(".q_norm.weight")),
+            turns: model.rope().turns(),
         };
-        mlx_rs::with_stream(&stream, || own.check(shape, model.dtype()));
+        let wanted = Wanted {
+            dtype: model.dtype(),
+            pages,
+            gated: config.gated_widths(),
+            packings: packings.into_iter().collect(),
+        };
+        mlx_rs::with_stream(&stream, || own.check(&wanted));
     }
     mlx_rs::memory::clear_cache()?;
     crate::mlx::trim_host_allocator();

@@ -18,9 +18,10 @@ use crate::cache::pages::Pages;
 use crate::cache::states::States;
 use crate::cache::{BlockId, PageLayout, SnapshotId};
 use crate::error::{Error, Result, Status};
-use crate::mlx::{self, Array, Device, Dtype};
+use crate::kernels::gpu::GpuKernels;
+use crate::mlx::{self, Array, Device, Dtype, Gpu};
 use crate::model::Model;
-use crate::model::batch::Batch;
+use crate::model::batch::{Batch, Outputs};
 use crate::model::layers::Kernels;
 use crate::sampling::device::{Choice, pick};
 use crate::sampling::{PromptLogprobs, RowSampling};
@@ -77,14 +78,26 @@ impl MlxRunner {
         Ok(MlxRunner { model, pages, last, in_flight, scored, shape, weight_bytes, kernels, device })
     }
 
+    /// Builds a part of a graph, the host's small arrays in one where that is faster.
+    fn together<R>(&mut self, build: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        match self.kernels.gpu().map(GpuKernels::gpu) {
+            Some(Gpu::Cuda) => mlx::together(|| build(self)),
+            _ => build(self),
+        }
+    }
+
     fn build(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<InFlight> {
         let (batch, computed) = self.forward(step, how)?;
         let model = self.model.as_ref();
         let ids = step.rows.iter().filter(|row| row.samples).map(|row| row.id).collect();
         let scored = Scored::all(step, how, &computed, model)?;
         let mut launched = InFlight { ids, computed, parts: Vec::new(), waiting: None, scored };
-        let Some(outputs) = &batch.outputs else { return Ok(launched) };
-        let logits = mlx::rows(&model.logits(&launched.computed, outputs)?, batch.wanted as i32)?;
+        let rows = match &batch.outputs {
+            Outputs::Nothing => return Ok(launched),
+            Outputs::All => None,
+            Outputs::Rows(rows) => Some(rows),
+        };
+        let logits = mlx::rows(&model.logits(&launched.computed, rows)?, batch.wanted as i32)?;
 
         let (mut free, mut waiting) = (Vec::new(), Waiting::default());
         let (mut choices, mut slots) = (Vec::new(), Vec::new());
@@ -110,6 +123,16 @@ impl MlxRunner {
         Ok(launched)
     }
 
+    /// The arrays beside its results that a step changes by MLX's operations: none where kernels of ours write pages
+    /// (in plain memory, or in place on a GPU), except to copy blocks.
+    fn changed_by_mlx(&self, step: &Step) -> Vec<&Array> {
+        let pages = match self.kernels.pages().is_none() || !step.copies.is_empty() {
+            true => self.pages.arrays(),
+            false => &[],
+        };
+        pages.iter().chain(self.pages.states().arrays()).collect()
+    }
+
     /// Samples these of a step's rows and notes their tokens in their slots.
     fn choose(
         &mut self,
@@ -119,7 +142,7 @@ impl MlxRunner {
         slots: &[u32],
     ) -> Result<Part> {
         let part = Part::sample(logits, rows, choices, &self.last)?;
-        let slots = Array::from_slice(slots, &[slots.len() as i32]);
+        let slots = mlx::upload(slots, &[slots.len() as i32])?;
         self.last = indexing::scatter_single(&self.last, slots, part.tokens.reshape(&[-1, 1])?, 0)?;
         Ok(part)
     }
@@ -153,14 +176,14 @@ impl MlxRunner {
             }
         }
         host.resize(filled_up, 0);
-        let host_tokens = Array::from_slice(&host, &[filled_up as i32]);
+        let host_tokens = mlx::upload(&host, &[filled_up as i32])?;
         if from_last.is_empty() {
             return Ok(host_tokens);
         }
         let slots = self.shape.max_sequences as u32;
         let mut pick: Vec<u32> = (slots..slots + filled_up as u32).collect();
         from_last.iter().for_each(|&(at, slot)| pick[at] = slot);
-        let pick = Array::from_slice(&pick, &[filled_up as i32]);
+        let pick = mlx::upload(&pick, &[filled_up as i32])?;
         Ok(ops::concatenate(&[&self.last, &host_tokens], 0)?.take_axis(pick, 0)?)
     }
 }
@@ -169,17 +192,18 @@ impl Runner for MlxRunner {
     fn launch(&mut self, step: &Step, how: &[Option<RowSampling<'_>>]) -> Result<()> {
         let stream = self.device.stream();
         mlx_rs::with_stream(&stream, || {
-            let launched = self.build(step, how)?;
+            let launched = self.together(|own| own.build(step, how))?;
+            let changed = self.changed_by_mlx(step);
             // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it.
-            // (Pages in plain memory have no such array.)
-            if let Some(last) = self.in_flight.back().filter(|_| !self.pages.arrays().is_empty()) {
+            if let Some(last) = self.in_flight.back().filter(|_| !changed.is_empty()) {
                 match self.device.is_gpu() {
                     true => self.device.synchronize()?,
                     false => last.arrays().try_for_each(Array::eval)?,
                 }
             }
-            let states = self.pages.states().arrays();
-            async_eval(launched.arrays().chain([&self.last]).chain(self.pages.arrays()).chain(states))?;
+            let rest = [&self.last, self.pages.after()];
+            async_eval(launched.arrays().chain(rest).chain(changed.iter().copied()))?;
+            drop(changed);
             self.in_flight.push_back(launched);
             Ok(())
         })
@@ -191,7 +215,8 @@ impl Runner for MlxRunner {
         let stream = self.device.stream();
         mlx_rs::with_stream(&stream, || {
             let (logits, choices) = waiting.choices(rows)?;
-            let part = self.choose(logits, waiting.rows.clone(), &choices, &waiting.slots)?;
+            let part =
+                self.together(|own| own.choose(logits, waiting.rows.clone(), &choices, &waiting.slots))?;
             async_eval(part.arrays().chain([&self.last]))?;
             if let Some(step) = self.in_flight.back_mut() {
                 step.parts.push(part);
@@ -225,7 +250,7 @@ impl Runner for MlxRunner {
             let (_, hidden) = self.forward(step, &vec![None; step.rows.len()])?;
             let tokens: u32 = step.rows.iter().map(|row| row.input_len() as u32).sum();
             let rows: Vec<u32> = (0..tokens).collect();
-            let logits = self.model.logits(&hidden, &Array::from_slice(&rows, &[tokens as i32]))?;
+            let logits = self.model.logits(&hidden, Some(&Array::from_slice(&rows, &[tokens as i32])))?;
             let logits = logits.as_dtype(Dtype::Float32)?;
             mlx_rs::transforms::eval(std::iter::once(&logits).chain(self.pages.arrays()))?;
             self.kernels.check()?;
@@ -263,7 +288,11 @@ impl Runner for MlxRunner {
         if !self.in_flight.is_empty() {
             return Err(Error::internal("pages are written between steps only"));
         }
-        self.device.run(|| self.pages.write_block(block, pages))
+        self.device.run(|| {
+            // Until the last step has let go of the pool, a write would copy it.
+            self.device.synchronize()?;
+            self.pages.write_block(block, pages)
+        })
     }
 
     fn state_bytes(&self) -> usize {

@@ -11,6 +11,7 @@ mod host_op;
 mod kernel;
 mod memory;
 mod quantized;
+mod upload;
 
 use mlx_rs::error::Exception;
 
@@ -20,9 +21,10 @@ pub use array::{
 pub use device::{Device, Gpu};
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
-pub use kernel::{GpuKernel, KernelConstants, KernelSource};
+pub use kernel::{Elements, GpuKernel, KernelSource, Launch};
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
 pub use quantized::{Packing, dequantize, gather_qmm, quantized_matmul};
+pub use upload::{Word, together, upload};
 
 use crate::error::{Error, Result, Status};
 

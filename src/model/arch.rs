@@ -105,8 +105,8 @@ pub trait Model {
         pages: &mut crate::cache::pages::Pages,
     ) -> Result<Array>;
 
-    /// The logits of these rows `[n]` of what [`Model::forward`] gave: `[n, vocab]`.
-    fn logits(&self, hidden: &Array, rows: &Array) -> Result<Array>;
+    /// The logits of these rows `[n]`, or of all, of what [`Model::forward`] gave: `[n, vocab]`.
+    fn logits(&self, hidden: &Array, rows: Option<&Array>) -> Result<Array>;
 
     /// The rotation its rows need, to lay out a [`Batch`](super::batch::Batch).
     fn rope(&self) -> &super::layers::Rope;

@@ -9,8 +9,8 @@ use crate::cache::BlockId;
 use crate::cache::pages::{Pages, Table};
 use crate::cache::states::{StateRow, StateRows};
 use crate::error::Result;
-use crate::kernels::gpu::PagedAttention;
-use crate::mlx::{Array, Dtype};
+use crate::kernels::gpu::PagePlan;
+use crate::mlx::{Array, Dtype, upload};
 use crate::scheduler::{BlockCopy, Row, StateSave};
 
 /// Queries attended to at a time where scores are held in memory (CPU): fewer of them below the
@@ -23,12 +23,22 @@ pub struct Batch {
     pub rows: usize,
     /// What attention needs to know.
     pub plan: Plan,
-    /// The rows whose logits are wanted, filled up by repetition: `[n]`. `None` if no row's are.
-    pub outputs: Option<Array>,
+    /// The rows whose logits are wanted.
+    pub outputs: Outputs,
     /// How many of `outputs` matter.
     pub wanted: usize,
     /// What recurrent layers need to know; empty for a model without any.
     pub states: StateRows,
+}
+
+/// Rows whose logits are wanted.
+pub enum Outputs {
+    /// None.
+    Nothing,
+    /// All, with those that only fill up.
+    All,
+    /// These, filled up by repetition: `[n]`.
+    Rows(Array),
 }
 
 /// A step's attention.
@@ -39,6 +49,14 @@ pub enum Plan {
         angles: Angles,
         /// Where each row's keys and values go.
         slots: Array,
+        /// Which rows attend to what; they cover the rows that matter, in order.
+        groups: Vec<Group>,
+    },
+    /// By our own kernels on a GPU, which write the pages themselves, and read them for the first group if that is of
+    /// single tokens.
+    InPlace {
+        /// Where the rows stand and where their pages are ([`PagePlan`]).
+        plan: Array,
         /// Which rows attend to what; they cover the rows that matter, in order.
         groups: Vec<Group>,
     },
@@ -88,7 +106,11 @@ impl Batch {
         Ok(Batch {
             rows: padded,
             plan: Plan::new(rows, copies, padded, pages, model, kernels)?,
-            outputs: (wanted > 0).then(|| Array::from_slice(&outputs, &[outputs.len() as i32])),
+            outputs: match wanted {
+                0 => Outputs::Nothing,
+                _ if wanted == tokens && outputs.len() == padded => Outputs::All,
+                _ => Outputs::Rows(upload(&outputs, &[outputs.len() as i32])?),
+            },
             wanted,
             states: states(rows, &[], pages)?,
         })
@@ -118,6 +140,9 @@ impl Plan {
         kernels: &Kernels,
     ) -> Result<Plan> {
         let (rope, dtype) = (model.rope(), model.dtype());
+        if kernels.pages().is_some() {
+            return Plan::in_place(rows, padded, pages);
+        }
         #[cfg(quire_host_op)]
         if let Kernels::Host(_) = kernels {
             return Ok(Plan::host(rows, copies, model));
@@ -137,16 +162,42 @@ impl Plan {
         if !singles.is_empty() {
             // On a GPU a few rows more cost less than joining zeros to the others.
             let filled = if chunks.is_empty() && kernels.on_gpu() { padded } else { singles.len() };
-            groups.push(match kernels.paged_attention() {
-                Some(_) => paged(singles, filled, pages),
-                None => many(singles, filled, pages, dtype)?,
-            });
+            groups.push(many(singles, filled, pages, dtype)?);
         }
         for row in chunks {
             one(row, pages, dtype, kernels.on_gpu(), &mut groups)?;
         }
         let positions: Vec<u32> = tokens.iter().map(|(position, _)| *position as u32).collect();
-        Ok(Plan::Arrays { angles: rope.angles(&positions), slots: pages.slots(tokens.into_iter())?, groups })
+        Ok(Plan::Arrays { angles: rope.angles(&positions)?, slots: pages.slots(tokens.into_iter())?, groups })
+    }
+
+    fn in_place(rows: &[Row], padded: usize, pages: &Pages) -> Result<Plan> {
+        let mut tokens = Vec::with_capacity(padded);
+        let tables: Vec<&[BlockId]> = rows.iter().map(|row| used(row, pages)).collect();
+        for (i, row) in rows.iter().enumerate() {
+            tokens
+                .extend((row.start..row.start + row.input_len() as u32).map(|position| (position, i as u32)));
+        }
+        let plan = PagePlan::new(pages.layout(), &tokens, &tables, padded).array(pages.after())?;
+
+        let singles = rows.iter().take_while(|row| row.input_len() == 1).count();
+        let mut groups = Vec::new();
+        if singles > 0 {
+            // Rows that only fill up cost less than joining zeros to the others.
+            let rows = if singles == rows.len() { padded } else { singles } as i32;
+            groups.push(Group { rows, table: Table::InPlace, sequences: rows, mask: None, causal: false });
+        }
+        for (row, table) in rows.iter().zip(&tables).skip(singles) {
+            let queries = row.input_len();
+            groups.push(Group {
+                rows: queries as i32,
+                table: pages.tables(&[table], row.start as usize + queries)?,
+                sequences: 1,
+                mask: None,
+                causal: queries > 1,
+            });
+        }
+        Ok(Plan::InPlace { plan, groups })
     }
 
     #[cfg(quire_host_op)]
@@ -166,17 +217,13 @@ impl Plan {
     }
 }
 
-/// One token each of several sequences, for attention that reads pages itself; `filled` rows with those that
-/// only fill up, which see one token of the spare block.
-fn paged(rows: &[Row], filled: usize, pages: &Pages) -> Group {
-    let mut plan: Vec<(usize, &[BlockId])> =
-        rows.iter().map(|row| (row.start as usize + 1, &*row.blocks)).collect();
-    plan.resize(filled, (1, &[]));
-    let table = Table::Paged(PagedAttention::plan(pages.layout(), &plan));
-    Group { rows: filled as i32, table, sequences: filled as i32, mask: None, causal: false }
+/// The blocks that a row's context is in.
+fn used<'a>(row: &'a Row, pages: &Pages) -> &'a [BlockId] {
+    let blocks = (row.start as usize + row.input_len()).div_ceil(pages.layout().block_size);
+    &row.blocks[..blocks.min(row.blocks.len())]
 }
 
-/// The same by MLX's operations; `filled` rows with those that only fill up, which see the longest
+/// One token each of several sequences; `filled` rows with those that only fill up, which see the longest
 /// context in the spare block.
 fn many(rows: &[Row], filled: usize, pages: &Pages, dtype: Dtype) -> Result<Group> {
     let mut contexts: Vec<usize> = rows.iter().map(|row| row.start as usize + 1).collect();
@@ -195,7 +242,7 @@ fn many(rows: &[Row], filled: usize, pages: &Pages, dtype: Dtype) -> Result<Grou
         Some(mask.as_dtype(dtype)?)
     };
     let rows = filled as i32;
-    Ok(Group { rows, table: pages.tables(&tables, longest), sequences: rows, mask, causal: false })
+    Ok(Group { rows, table: pages.tables(&tables, longest)?, sequences: rows, mask, causal: false })
 }
 
 /// A run of tokens of one sequence.
@@ -213,7 +260,7 @@ fn one(row: &Row, pages: &Pages, dtype: Dtype, fused: bool, groups: &mut Vec<Gro
         };
         groups.push(Group {
             rows: queries as i32,
-            table: pages.table(&row.blocks, context),
+            table: pages.table(&row.blocks, context)?,
             sequences: 1,
             mask,
             causal: queries > 1 && fused,

@@ -94,6 +94,16 @@ impl ModelConfig {
         json::parse(text)
     }
 
+    /// How wide the gated activations are that a model of this configuration may have.
+    pub fn gated_widths(&self) -> Vec<usize> {
+        let experts = self.moe.as_ref().map(|moe| moe.intermediate_size);
+        let mut widths: Vec<usize> = experts.into_iter().collect();
+        if self.hybrid.is_none() && !widths.contains(&self.intermediate_size) {
+            widths.push(self.intermediate_size);
+        }
+        widths
+    }
+
     /// The longest context this library runs the model with, in tokens: attention is over all of it, so where the
     /// model's own has a window, no more than that.
     pub fn max_context(&self) -> usize {

@@ -276,8 +276,12 @@ mod forward {
             Ok(x)
         }
 
-        fn logits(&self, hidden: &Array, rows: &Array) -> Result<Array> {
-            self.output.multiply(&self.norm.forward(&hidden.take_axis(rows, 0)?)?)
+        fn logits(&self, hidden: &Array, rows: Option<&Array>) -> Result<Array> {
+            let hidden = match rows {
+                Some(rows) => &hidden.take_axis(rows, 0)?,
+                None => hidden,
+            };
+            self.output.multiply(&self.norm.forward(hidden)?)
         }
 
         fn rope(&self) -> &Rope {

@@ -35,10 +35,6 @@ pub struct LoadOptions {
     /// Whether to run MLX's elementary operations in place of our own kernels: slower, and what those are
     /// checked against.
     pub reference: bool,
-    /// Whether a GPU may run kernels of ours that passed their check. Off: with them several requests at a time
-    /// stood still on an H100, and why is not known yet (docs/performance.md).
-    #[doc(hidden)]
-    pub gpu_kernels: bool,
     /// Whether to run what a GPU runs on a CPU too (slowly): how tests reach it without one.
     #[doc(hidden)]
     pub as_on_gpu: bool,
@@ -53,7 +49,6 @@ impl Default for LoadOptions {
             max_context: None,
             weight_format: WeightFormat::Auto,
             reference: false,
-            gpu_kernels: false,
             as_on_gpu: false,
         }
     }

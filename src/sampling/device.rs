@@ -21,7 +21,7 @@ use mlx_rs::ops::{self, indexing};
 
 use super::RowSampling;
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{Array, Dtype, upload};
 
 /// A row of logits to choose a token from.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ pub fn sample(logits: &Array, rows: &[Choice<'_>], last: &Array) -> Result<Array
         _ => {
             let mut back = vec![0; order.len()];
             order.iter().enumerate().for_each(|(at, &row)| back[row] = at);
-            Ok(ops::concatenate(&parts, 0)?.take_axis(indices(&back), 0)?)
+            Ok(ops::concatenate(&parts, 0)?.take_axis(indices(&back)?, 0)?)
         }
     }
 }
@@ -74,12 +74,12 @@ pub fn pick(matrix: &Array, rows: &[usize]) -> Result<Array> {
     if rows.len() as i32 == matrix.dim(0) {
         return Ok(matrix.clone());
     }
-    Ok(matrix.take_axis(indices(rows), 0)?)
+    Ok(matrix.take_axis(indices(rows)?, 0)?)
 }
 
-fn indices(rows: &[usize]) -> Array {
+fn indices(rows: &[usize]) -> Result<Array> {
     let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-    Array::from_slice(&rows, &[rows.len() as i32])
+    upload(&rows, &[rows.len() as i32])
 }
 
 /// What a row's parameters make necessary. Rows of one class share operations, and no number a row is
@@ -144,7 +144,7 @@ impl Class {
         if self.kind == Kind::Greedy {
             return Ok(indexing::argmax_axis(&logits, -1, false)?);
         }
-        let scaled = ops::divide(logits.as_dtype(Dtype::Float32)?, column(rows, |p| p.temperature))?;
+        let scaled = ops::divide(logits.as_dtype(Dtype::Float32)?, column(rows, |p| p.temperature)?)?;
         let mut kept = filter::largest(&scaled, self.kind, rows)?;
         if self.typical {
             kept = filter::typical(&kept, rows)?;
@@ -157,9 +157,9 @@ impl Class {
 }
 
 /// A parameter of each row, `[rows, 1]`.
-fn column(rows: &[Choice<'_>], value: impl Fn(&super::SamplingParams) -> f32) -> Array {
+fn column(rows: &[Choice<'_>], value: impl Fn(&super::SamplingParams) -> f32) -> Result<Array> {
     let values: Vec<f32> = rows.iter().map(|row| value(row.how.params)).collect();
-    Array::from_slice(&values, &[values.len() as i32, 1])
+    upload(&values, &[values.len() as i32, 1])
 }
 
 /// Keeps values where `kept`, minus infinity elsewhere.
@@ -173,7 +173,7 @@ fn draw(logits: &Array, rows: &[Choice<'_>]) -> Result<Array> {
     let vocab = logits.dim(1);
     let total = crate::mlx::column(&cumulative, vocab - 1)?;
     let uniform: Vec<f32> = rows.iter().map(|row| uniform(row.how.params.seed, row.sampled_before)).collect();
-    let uniform = Array::from_slice(&uniform, &[uniform.len() as i32, 1]);
+    let uniform = upload(&uniform, &[uniform.len() as i32, 1])?;
     // The first token whose cumulative probability passes the mark; it has some, so it was kept.
     let passed = ops::gt(&cumulative, ops::multiply(total, uniform)?)?;
     Ok(indexing::argmax_axis(&passed, -1, false)?)

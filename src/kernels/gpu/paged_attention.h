@@ -1,27 +1,21 @@
-  // One query head of one row: its 8 warps take keys in turn, 4 at a time, each with a softmax of its own that is
+  // One query head of one token: 32 threads each take keys in turn, 4 at a time, each with a softmax of its own that is
   // rescaled as its maximum grows (Milakov and Gimelshein 2018, arXiv:1805.02867); at the end they are joined.
-  constexpr int WARPS = 8;
+  constexpr int WARPS = THREADS / 32;
   constexpr int TOGETHER = 4;
   constexpr int PER_LANE = DIM / 32;
   const float LEAST = -1e30f;
   const int lane = thread % 32;
   const int warp = thread / 32;
   const int head = group_x;
-  const int row = group_y;
-
-  // The plan: blocks that each head has in the pool, rows, the tables' width, each row's context, its table.
-  const int pool_blocks = plan[0];
-  const int rows = plan[1];
-  const int width = plan[2];
-  const int context = plan[3 + row];
-  const int table = 3 + rows + row * width;
+  const int context = position + 1;
   const long keys = (long)(head / (HEADS / KV_HEADS)) * pool_blocks;
   const long values = (long)KV_HEADS * pool_blocks * BLOCK * DIM;
+  const long own = ((long)group_y * HEADS + head) * DIM;
 
   float query[PER_LANE];
   float mixed[PER_LANE];
   for (int i = 0; i < PER_LANE; ++i) {
-    query[i] = float(queries[(row * HEADS + head) * DIM + i * 32 + lane]) * RSQRT(float(DIM));
+    query[i] = float(queries[own + i * 32 + lane]) * RSQRT(float(DIM));
     mixed[i] = 0;
   }
   float top = LEAST;
@@ -31,7 +25,7 @@
     float scores[TOGETHER];
     for (int j = 0; j < TOGETHER; ++j) {
       const int key = first + j < context ? first + j : context - 1;
-      at[j] = ((keys + plan[table + key / BLOCK]) * BLOCK + key % BLOCK) * DIM + lane;
+      at[j] = ((keys + int(plan[table + key / BLOCK])) * BLOCK + key % BLOCK) * DIM + lane;
       float score = 0;
       for (int i = 0; i < PER_LANE; ++i) score += query[i] * float(pool[at[j] + i * 32]);
       scores[j] = score;
@@ -72,5 +66,5 @@
       all += keep * totals[w];
       sum += keep * parts[w * DIM + thread];
     }
-    out[(row * HEADS + head) * DIM + thread] = T(sum / all);
+    out[own + thread] = T(sum / all);
   }

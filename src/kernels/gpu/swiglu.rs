@@ -1,62 +1,62 @@
 //! The gated activation in one launch.
 
-use mlx_rs::ops;
-
-use super::{compare, numbers, source};
-use crate::error::Result;
-use crate::mlx::{Array, Dtype, Gpu, GpuKernel, KernelConstants};
+use super::{checks, source};
+use crate::error::{Error, Result};
+use crate::mlx::{Array, Dtype, Elements, Gpu, GpuKernel, Launch};
 
 /// Threads of a group.
 const THREADS: i32 = 256;
 
-/// `silu(gate) * up`.
+/// `silu(gate) * up`, of one width.
 pub struct SwiGlu {
     kernel: GpuKernel,
     dtype: Dtype,
+    width: i32,
 }
 
 impl SwiGlu {
-    /// Compiled, and compared with MLX's operations.
+    /// For this many columns of each, compiled, and compared with a calculation on the host.
     ///
     /// Errors: `DeviceError` if it does not compile or differs.
-    pub(super) fn checked(gpu: Gpu, dtype: Dtype) -> Result<SwiGlu> {
+    pub(super) fn checked(gpu: Gpu, width: usize, dtype: Dtype) -> Result<SwiGlu> {
+        let width = width as i32;
+        let (inputs, outputs) = (&[("both", Elements::Numbers)], &[("out", Elements::Numbers)]);
+        let constants = [("WIDTH", width), ("THREADS", THREADS)];
         let body = include_str!("swiglu.h");
-        let kernel = GpuKernel::new(gpu, &source(gpu, c"quire_swiglu", &[c"both"], body))?;
-        let swiglu = SwiGlu { kernel, dtype };
-        let both = numbers(&[3, 2 * 300], dtype)?;
-        compare(&swiglu.run(&both)?, &expected(&both)?, dtype)?;
+        let kernel =
+            GpuKernel::new(gpu, &source(gpu, "quire_swiglu", body, inputs, outputs, dtype, &constants))?;
+        let swiglu = SwiGlu { kernel, dtype, width };
+        checks::swiglu(&swiglu)?;
         Ok(swiglu)
     }
 
-    /// Of gate and up side by side in the last axis: `[.., 2 * width]` to `[.., width]`. `None` for numbers of
-    /// another type than it was checked with.
-    pub fn forward(&self, both: &Array) -> Result<Option<Array>> {
-        if both.dtype() != self.dtype {
-            return Ok(None);
-        }
-        self.run(both).map(Some)
+    /// Columns of the gate, and of what it gates.
+    pub fn width(&self) -> i32 {
+        self.width
     }
 
-    fn run(&self, both: &Array) -> Result<Array> {
+    /// The type of its numbers.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Of gate and up side by side in the last axis: `[.., 2 * width]` to `[.., width]`.
+    ///
+    /// Errors: `Internal` for numbers of another width or type.
+    pub fn forward(&self, both: &Array) -> Result<Array> {
         let mut shape = both.shape().to_vec();
-        let width = both.dim(-1) / 2;
-        let rows: i32 = shape[..shape.len() - 1].iter().product();
-        // Two-dimensional, so that one compiled kernel serves every width: its text reads the shape.
-        let both = both.reshape(&[rows, 2 * width])?;
-        if let Some(last) = shape.last_mut() {
-            *last = width;
+        let Some(last) = shape.last_mut().filter(|last| **last == 2 * self.width) else {
+            return Err(Error::internal("a gated activation of another width than its kernel"));
+        };
+        if both.dtype() != self.dtype {
+            return Err(Error::internal("a gated activation of another type than its kernel"));
         }
-        let numbers = [(c"THREADS", THREADS)];
-        let constants = KernelConstants { dtype: self.dtype, numbers: &numbers };
-        let grid = [(width + THREADS - 1) / THREADS * THREADS, rows, 1];
+        *last = self.width;
+        let rows: i32 = shape[..shape.len() - 1].iter().product();
+        let grid = [(self.width + THREADS - 1) / THREADS * THREADS, rows, 1];
+        let launch = Launch { shapes: &[&shape], grid, group: [THREADS, 1, 1] };
         // SAFETY: a thread reads and writes one column below the width of one of the rows.
-        unsafe { self.kernel.launch(&[&both], &shape, &constants, grid, [THREADS, 1, 1]) }
+        let mut outputs = unsafe { self.kernel.launch(&[both], &launch)? };
+        outputs.pop().ok_or_else(|| Error::internal("a kernel gave no output"))
     }
-}
-
-/// By MLX's operations, in float32.
-fn expected(both: &Array) -> Result<Array> {
-    let parts = both.as_dtype(Dtype::Float32)?.split_equal(2, -1)?;
-    let gate = ops::multiply(ops::sigmoid(&parts[0])?, &parts[0])?;
-    Ok(ops::multiply(&gate, &parts[1])?)
 }

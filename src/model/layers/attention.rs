@@ -1,11 +1,14 @@
 //! Attention over pages.
 
+use std::cell::OnceCell;
+
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
 use super::{HeadNorms, Kernels, Linear, Rope};
 use crate::cache::pages::{Pages, Table};
 use crate::error::{Error, Result};
+use crate::kernels::gpu::{LayerNumbers, PageKernels};
 use crate::mlx::Array;
 use crate::model::ModelConfig;
 use crate::model::batch::{Batch, Group, Plan};
@@ -20,6 +23,8 @@ pub struct Attention {
     kv_heads: i32,
     dim: i32,
     kernels: Kernels,
+    /// What our own kernels on a GPU want to know of the layer.
+    numbers: OnceCell<Array>,
 }
 
 impl Attention {
@@ -34,7 +39,8 @@ impl Attention {
         kernels: &Kernels,
     ) -> Attention {
         let (heads, kv_heads, dim) = (config.heads as i32, config.kv_heads as i32, config.head_dim as i32);
-        Attention { qkv, norms, output, layer, heads, kv_heads, dim, kernels: kernels.clone() }
+        let (kernels, numbers) = (kernels.clone(), OnceCell::new());
+        Attention { qkv, norms, output, layer, heads, kv_heads, dim, kernels, numbers }
     }
 
     /// `residual + attention(x)`, all `[rows, hidden]`. Writes the rows' keys and values first.
@@ -51,12 +57,43 @@ impl Attention {
             Plan::Arrays { angles, slots, groups } => {
                 let (queries, kv) = rope.rotate(&qkv, self.norms.as_ref(), angles, x.dtype())?;
                 pages.write(self.layer, &kv, slots)?;
-                self.attend_all(&queries, groups, batch.rows as i32, pages)?
+                let attend = |queries: &Array, group: &Group| {
+                    let (keys, values) = pages.read(self.layer, &group.table)?;
+                    self.attend(queries, group, &keys, &values)
+                };
+                self.attend_all(&queries, groups, batch.rows as i32, attend)?
+            }
+            Plan::InPlace { plan, groups } => {
+                let kernels = self.kernels.pages();
+                let kernels =
+                    kernels.ok_or_else(|| Error::internal("a step was laid out for other kernels"))?;
+                let numbers = self.numbers(kernels, rope)?;
+                let stored = kernels.store(&qkv, pages.pool(self.layer)?, plan, numbers)?;
+                pages.set_after(stored.after);
+                let attend = |queries: &Array, group: &Group| match group.table {
+                    Table::InPlace => kernels.attend(queries, pages.pool(self.layer)?, plan),
+                    _ => {
+                        let (keys, values) = pages.read_after(self.layer, &group.table)?;
+                        self.attend(queries, group, &keys, &values)
+                    }
+                };
+                self.attend_all(&stored.queries, groups, batch.rows as i32, attend)?
             }
             #[cfg(quire_host_op)]
             Plan::Host(step) => self.host(&qkv, pages, step)?,
         };
         self.output.forward_onto(&mixed, residual)
+    }
+
+    /// What our own kernels want to know of the layer; made once.
+    fn numbers(&self, kernels: &PageKernels, rope: &Rope) -> Result<&Array> {
+        if let Some(numbers) = self.numbers.get() {
+            return Ok(numbers);
+        }
+        let (frequencies, magnitude) = rope.frequencies();
+        let norms = self.norms.as_ref().and_then(HeadNorms::floats);
+        let numbers = kernels.numbers(&LayerNumbers { frequencies, magnitude, norms })?;
+        Ok(self.numbers.get_or_init(|| numbers))
     }
 
     /// By our own kernel, which writes and reads the pages itself.
@@ -84,11 +121,17 @@ impl Attention {
 
     /// All groups' queries `[rows, heads, dim]`, and those of rows that only fill up, to
     /// `[rows, heads * dim]`.
-    fn attend_all(&self, queries: &Array, groups: &[Group], rows: i32, pages: &Pages) -> Result<Array> {
+    fn attend_all(
+        &self,
+        queries: &Array,
+        groups: &[Group],
+        rows: i32,
+        attend: impl Fn(&Array, &Group) -> Result<Array>,
+    ) -> Result<Array> {
         if let [group] = groups
             && group.rows == rows
         {
-            return self.attend(queries, group, pages);
+            return attend(queries, group);
         }
         let mut ends: Vec<i32> = Vec::with_capacity(groups.len());
         for group in groups {
@@ -102,7 +145,7 @@ impl Attention {
         let parts = queries.split_at_indices(&ends, 0)?;
         let mut mixed = Vec::with_capacity(parts.len());
         for (group, queries) in groups.iter().zip(&parts) {
-            mixed.push(self.attend(queries, group, pages)?);
+            mixed.push(attend(queries, group)?);
         }
         if filled > 0 {
             mixed.push(ops::zeros_dtype(&[filled, self.heads * self.dim], queries.dtype())?);
@@ -110,18 +153,13 @@ impl Attention {
         Ok(ops::concatenate(&mixed, 0)?)
     }
 
-    /// A group's queries `[rows, heads, dim]` to `[rows, heads * dim]`.
-    fn attend(&self, queries: &Array, group: &Group, pages: &Pages) -> Result<Array> {
-        if let Table::Paged(plan) = &group.table {
-            let kernel = self.kernels.paged_attention();
-            let kernel = kernel.ok_or_else(|| Error::internal("a step was laid out for another kernel"))?;
-            return kernel.forward(queries, pages.pool(self.layer)?, plan);
-        }
-        let (keys, values) = pages.read(self.layer, &group.table)?;
+    /// A group's queries `[rows, heads, dim]` over keys and values `[kv_heads, context, dim]`, or with the group's
+    /// sequences in front: `[rows, heads * dim]`, by MLX's operations.
+    fn attend(&self, queries: &Array, group: &Group, keys: &Array, values: &Array) -> Result<Array> {
         match (group.sequences > 1, self.kernels.on_gpu()) {
             (true, true) => {
                 let q = queries.reshape(&[group.rows, self.heads, 1, self.dim])?;
-                self.kernel(&q, &keys, &values, group)?.reshape(&[group.rows, -1]).map_err(Error::from)
+                self.kernel(&q, keys, values, group)?.reshape(&[group.rows, -1]).map_err(Error::from)
             }
             (false, true) => {
                 let q = queries.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
@@ -137,9 +175,9 @@ impl Attention {
                     scores = ops::add(&scores, mask)?;
                 }
                 let weights = ops::softmax_axis(&scores, -1, true)?;
-                Ok(ops::matmul(&weights, &values)?.reshape(&[group.rows, -1])?)
+                Ok(ops::matmul(&weights, values)?.reshape(&[group.rows, -1])?)
             }
-            (false, false) => self.products(queries, &keys, &values, group),
+            (false, false) => self.products(queries, keys, values, group),
         }
     }
 

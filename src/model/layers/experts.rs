@@ -33,6 +33,15 @@ impl ExpertLinear {
         ExpertLinear { parts }
     }
 
+    /// The same, multiplied by our own kernels for a GPU where they take it.
+    fn with_kernels(self, kernels: &Kernels) -> Result<ExpertLinear> {
+        let parts = match kernels.on_gpu() {
+            true => self.parts.into_iter().map(|part| part.with_kernels(kernels)).collect::<Result<_>>()?,
+            false => self.parts,
+        };
+        Ok(ExpertLinear { parts })
+    }
+
     /// Rows `[.., 1, in]` by the experts that `experts`, of their leading shape or one it broadcasts to,
     /// names: `[.., 1, out]`.
     fn forward(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
@@ -77,6 +86,7 @@ impl Experts {
         dtype: Dtype,
         kernels: &Kernels,
     ) -> Result<Experts> {
+        let (up, down) = (up.with_kernels(kernels)?, down.with_kernels(kernels)?);
         Ok(Experts {
             kernels: kernels.clone(),
             #[cfg(quire_host_op)]

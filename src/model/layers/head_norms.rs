@@ -3,8 +3,8 @@
 use mlx_rs::ops;
 
 use super::Kernels;
-use crate::error::Result;
-use crate::mlx::Array;
+use crate::error::{Error, Result};
+use crate::mlx::{Array, Dtype};
 use crate::model::ModelConfig;
 
 /// RMS norm of each query and each key head before it is rotated, one weight for all query heads and one for all
@@ -13,7 +13,9 @@ pub struct HeadNorms {
     /// `[heads + kv_heads, 1, head_dim]`: a row for each head.
     weight: Array,
     eps: f32,
-    /// The same for our own kernels.
+    /// Of queries and of keys, for our own kernels on a GPU.
+    floats: Option<(Vec<f32>, Vec<f32>)>,
+    /// The same for our own kernels on a CPU.
     #[cfg(quire_host_op)]
     host: Option<crate::kernels::host::HostHeadNorms>,
 }
@@ -37,11 +39,14 @@ impl HeadNorms {
             }),
             _ => None,
         };
-        #[cfg(not(quire_host_op))]
-        let _ = kernels;
+        let floats = match kernels.on_gpu() {
+            true => Some((floats(queries)?, floats(keys)?)),
+            false => None,
+        };
         Ok(HeadNorms {
             weight,
             eps: config.rms_norm_eps,
+            floats,
             #[cfg(quire_host_op)]
             host,
         })
@@ -54,9 +59,20 @@ impl HeadNorms {
         Ok(ops::multiply(normed, &self.weight)?)
     }
 
-    /// For our own attention kernel.
+    /// For our own kernels on a GPU: the weights of queries and of keys, and what is added under the root.
+    pub(super) fn floats(&self) -> Option<(Vec<f32>, Vec<f32>, f32)> {
+        let (queries, keys) = self.floats.clone()?;
+        Some((queries, keys, self.eps))
+    }
+
+    /// For our own attention kernel on a CPU.
     #[cfg(quire_host_op)]
     pub(super) fn host(&self) -> Option<&crate::kernels::host::HostHeadNorms> {
         self.host.as_ref()
     }
+}
+
+fn floats(weight: &Array) -> Result<Vec<f32>> {
+    let weight = weight.as_dtype(Dtype::Float32)?;
+    weight.to_vec_exact().map_err(|e| Error::internal(format!("reading a norm's weight: {e}")))
 }

@@ -3,8 +3,9 @@
 use mlx_rs::ops;
 
 use crate::error::Result;
+use crate::kernels::gpu::{GpuKernels, Packed, QuantizedProduct};
 use crate::mlx::{self, Array, Dtype, Packing};
-use crate::model::QuantParams;
+use crate::model::{QuantMode, QuantParams};
 
 use super::Kernels;
 #[cfg(quire_host_op)]
@@ -30,7 +31,9 @@ pub enum Matrix {
         biases: Option<Array>,
         /// How it is packed.
         params: QuantParams,
-        /// The kernels that multiply it, and the same memory as they want it; else MLX's.
+        /// Kernels of ours for a GPU that may multiply it.
+        gpu: Option<GpuKernels>,
+        /// Those for a CPU that multiply it, and the same memory as they want it; else MLX's.
         #[cfg(quire_host_op)]
         host: Option<(HostKernels, HostMatrix)>,
     },
@@ -50,6 +53,7 @@ impl Matrix {
             scales,
             biases,
             params,
+            gpu: None,
             #[cfg(quire_host_op)]
             host: None,
         }
@@ -65,15 +69,38 @@ impl Matrix {
             let matrix = HostMatrix::new(weight, scales, biases, params.bits, params.group_size)?;
             let [weight, scales, biases] = [weight, scales, biases].map(Array::clone);
             let (biases, host) = (Some(biases), Some((host.clone(), matrix)));
-            return Ok(Matrix::Quantized { weight, scales, biases, params: *params, host });
+            return Ok(Matrix::Quantized { weight, scales, biases, params: *params, gpu: None, host });
         }
-        #[cfg(not(quire_host_op))]
-        let _ = kernels;
-        Ok(self)
+        Ok(match (self, kernels.gpu()) {
+            (Matrix::Quantized { weight, scales, biases, params, .. }, Some(own)) => Matrix::Quantized {
+                weight,
+                scales,
+                biases,
+                params,
+                gpu: Some(own.clone()),
+                #[cfg(quire_host_op)]
+                host: None,
+            },
+            (other, _) => other,
+        })
+    }
+
+    /// The kernel of ours for a GPU that multiplies so many rows of this type, and the matrix as it wants it.
+    fn product(&self, count: i32, dtype: Dtype) -> Option<(&QuantizedProduct, Packed<'_>)> {
+        let Matrix::Quantized { weight, scales, biases: Some(biases), params, gpu: Some(gpu), .. } = self
+        else {
+            return None;
+        };
+        let packed = Packed { weight, scales, biases };
+        let product = gpu.product((params.bits, params.group_size))?;
+        (params.mode == QuantMode::Affine && product.takes(count, dtype, packed)).then_some((product, packed))
     }
 
     /// `x` `[n, columns]` times the transpose: `[n, rows]`.
     pub fn multiply(&self, x: &Array) -> Result<Array> {
+        if let Some((product, packed)) = self.product(x.dim(0), x.dtype()) {
+            return product.multiply(x, packed);
+        }
         Ok(match self {
             #[cfg(quire_host_op)]
             Matrix::Quantized { host: Some((kernels, matrix)), .. } => kernels.multiply(x, matrix, None)?,
@@ -99,6 +126,9 @@ impl Matrix {
     /// Of a stack: rows `[.., 1, columns]` times the transposes of the matrices that `experts`, of their
     /// leading shape or one it broadcasts to, names: `[.., 1, rows]`. `sorted`: `experts` never falls.
     pub fn gather(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+        if let Some((product, packed)) = self.product(1, x.dtype()).filter(|_| !sorted) {
+            return product.gather(x, packed, experts);
+        }
         Ok(match self {
             Matrix::Dense { transposed, .. } => ops::gather_mm(x, transposed, None, experts, sorted)?,
             Matrix::Quantized { weight, scales, biases, params, .. } => {

@@ -29,7 +29,7 @@ pub use router::{Router, Routes};
 #[cfg(quire_host_op)]
 use crate::cache::host_pages::HostPool;
 use crate::error::{Error, Result};
-use crate::kernels::gpu::{GpuKernels, PagedAttention};
+use crate::kernels::gpu::{GpuKernels, PageKernels};
 use crate::mlx::{Array, Dtype, Gpu};
 
 /// What computes a model's parts, where there is a choice.
@@ -80,30 +80,28 @@ impl Kernels {
         }
     }
 
-    /// Attention that reads pages itself, on a GPU where it works.
-    pub(super) fn paged_attention(&self) -> Option<&PagedAttention> {
-        self.gpu()?.attention()
+    /// Attention that writes and reads pages itself, on a GPU where it works.
+    pub fn pages(&self) -> Option<&PageKernels> {
+        self.gpu()?.pages()
     }
 
     /// `silu(gate) * up` of both side by side in the last axis, gate first, by MLX's operations or, on a GPU,
     /// by a kernel of ours.
     pub(super) fn swiglu(&self, both: &Array) -> Result<Array> {
-        if let Some(kernel) = self.gpu().and_then(GpuKernels::swiglu)
-            && let Some(out) = kernel.forward(both)?
-        {
-            return Ok(out);
+        match self.gpu().and_then(|gpu| gpu.swiglu(both)) {
+            Some(kernel) => kernel.forward(both),
+            None => activation::swiglu(both),
         }
-        activation::swiglu(both)
     }
 
     /// How many rows to compute in place of so many, the last of them only to fill up; `dense` if no weight
     /// is quantized.
     pub(super) fn fill_up(&self, rows: usize, dense: bool) -> usize {
         match self {
-            Kernels::Fused(gpu) if gpu.gpu() == Gpu::Cuda && !dense && (2..CUDA_ROWS).contains(&rows) => {
-                CUDA_ROWS
+            Kernels::Fused(gpu) => {
+                let alone = gpu.gpu() == Gpu::Cuda && !dense && !gpu.has_products();
+                if alone && (2..CUDA_ROWS).contains(&rows) { CUDA_ROWS } else { rows }
             }
-            Kernels::Fused(_) => rows,
             Kernels::Elementary => fill_up_for_blas(rows),
             #[cfg(quire_host_op)]
             Kernels::Host(_) if dense => fill_up_for_blas(rows),
@@ -137,7 +135,7 @@ impl Kernels {
     }
 }
 
-/// MLX's quantized products on CUDA take a multiple of one row's time up to here, then that of about one.
+/// MLX's quantized products on CUDA take a multiple of one row's time up to here, then that of about one (without our own).
 const CUDA_ROWS: usize = 8;
 
 /// OpenBLAS multiplies 16 rows faster than 2 to 15.

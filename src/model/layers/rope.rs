@@ -4,7 +4,7 @@ use mlx_rs::ops;
 
 use super::{HeadNorms, Kernels};
 use crate::error::Result;
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{Array, Dtype, upload};
 use crate::model::{ModelConfig, RopeConfig};
 
 /// Rotates queries and keys.
@@ -68,6 +68,17 @@ impl Rope {
         Rope { inverse_frequencies: still, magnitude: 1.0, turns: false, ..own }
     }
 
+    /// Whether positions turn anything.
+    pub fn turns(&self) -> bool {
+        self.turns
+    }
+
+    /// For our own kernels on a GPU: the angle of each pair of elements for a step of one position (radians), and what
+    /// rotated heads are multiplied by.
+    pub(super) fn frequencies(&self) -> (Vec<f32>, f32) {
+        (self.inverse_frequencies.iter().map(|&f| f as f32).collect(), self.magnitude as f32)
+    }
+
     /// Cosines and sines of the rotation at these positions, each `[positions, head_dim / 2]`.
     pub fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
         let angles = positions
@@ -82,13 +93,13 @@ impl Rope {
     }
 
     /// The angles of rows at these positions.
-    pub fn angles(&self, positions: &[u32]) -> Angles {
+    pub fn angles(&self, positions: &[u32]) -> Result<Angles> {
         if !self.turns {
-            return Angles::Absent;
+            return Ok(Angles::Absent);
         }
         if self.fused {
             let positions: Vec<i32> = positions.iter().map(|&p| p as i32).collect();
-            return Angles::Positions(Array::from_slice(&positions, &[positions.len() as i32]));
+            return Ok(Angles::Positions(upload(&positions, &[positions.len() as i32])?));
         }
         let Heads { queries, keys, dim } = self.shape;
         let (heads, half) = (queries + 2 * keys, dim / 2);
@@ -115,7 +126,8 @@ impl Rope {
             }
         }
         let shape = [positions.len() as i32, heads as i32, 2, half as i32];
-        Angles::Factors { own: Array::from_slice(&own, &shape), other: Array::from_slice(&other, &shape) }
+        let (own, other) = (Array::from_slice(&own, &shape), Array::from_slice(&other, &shape));
+        Ok(Angles::Factors { own, other })
     }
 
     /// Rotates a step's queries, keys and values `[rows, (queries + 2 keys) * dim]`, normalized first if there are
@@ -153,9 +165,12 @@ impl Rope {
             }
             Angles::Positions(positions) => {
                 let (mut rotated, values) = super::pair(x.split_at_indices(&[queries + keys], 1)?)?;
-                if let Some(norms) = norms {
-                    rotated = norms.forward(&rotated)?;
-                }
+                // MLX 0.32's kernel for CUDA gives a part of an array, as a split leaves it, too little memory, and
+                // writes behind it; so the part is copied.
+                rotated = match norms {
+                    Some(norms) => norms.forward(&rotated)?,
+                    None => rotated.contiguous()?,
+                };
                 let mut rotated =
                     mlx_rs::fast::rope_dynamic(rotated, dim, false, None, 1.0, positions, &self.periods)?;
                 if self.magnitude != 1.0 {

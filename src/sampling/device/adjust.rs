@@ -120,7 +120,7 @@ fn counts(
 
 fn less_repetition(logits: &Array, rows: &[Choice<'_>], last: &Array) -> Result<Array> {
     let counts = counts(logits, rows, last, true, |row| row.how.params.penalties.repetition != 1.0)?;
-    let penalty = column(rows, |p| p.penalties.repetition);
+    let penalty = column(rows, |p| p.penalties.repetition)?;
     let zero = Array::from_f32(0.0);
     let is_positive = ops::gt(logits, &zero)?;
     let lower = ops::select(is_positive, ops::divide(logits, &penalty)?, ops::multiply(logits, &penalty)?)?;
@@ -129,9 +129,9 @@ fn less_repetition(logits: &Array, rows: &[Choice<'_>], last: &Array) -> Result<
 
 fn less_of_answer(logits: &Array, rows: &[Choice<'_>], last: &Array) -> Result<Array> {
     let counts = counts(logits, rows, last, false, |row| row.how.params.penalties.of_answer())?;
-    let frequency = ops::multiply(&counts, column(rows, |p| p.penalties.frequency))?;
+    let frequency = ops::multiply(&counts, column(rows, |p| p.penalties.frequency)?)?;
     let is_there = ops::gt(&counts, Array::from_f32(0.0))?.as_dtype(Dtype::Float32)?;
-    let presence = ops::multiply(is_there, column(rows, |p| p.penalties.presence))?;
+    let presence = ops::multiply(is_there, column(rows, |p| p.penalties.presence)?)?;
     Ok(ops::subtract(ops::subtract(logits, frequency)?, presence)?)
 }
 

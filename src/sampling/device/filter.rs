@@ -14,7 +14,7 @@ pub(super) fn largest(scaled: &Array, kind: Kind, rows: &[Choice<'_>]) -> Result
     }
     if rows.iter().any(|row| row.how.params.min_p > 0.0) {
         // `p >= min_p * max p` in logarithms. ln(0) keeps all.
-        let below = column(rows, |p| p.min_p.ln());
+        let below = column(rows, |p| p.min_p.ln())?;
         let min_p = ops::add(scaled.max_axis(-1, true)?, below)?;
         threshold = Some(match threshold {
             Some(other) => ops::maximum(other, min_p)?,
@@ -40,13 +40,13 @@ fn smallest_kept(scaled: &Array, sorted: i32, rows: &[Choice<'_>]) -> Result<Arr
     let descending = ops::negative(ops::sort_axis(&candidates, -1)?)?;
     let ranks: Vec<f32> = (0..sorted).map(|rank| rank as f32).collect();
     let ranks = Array::from_slice(&ranks, &[1, sorted]);
-    let limit = column(rows, |p| if p.top_k == 0 { f32::INFINITY } else { p.top_k as f32 });
+    let limit = column(rows, |p| if p.top_k == 0 { f32::INFINITY } else { p.top_k as f32 })?;
     let mut kept = ops::lt(&ranks, &limit)?;
     if rows.iter().any(|row| row.how.params.top_p < 1.0) {
         let probabilities = ops::softmax_axis(only(&descending, &kept)?, -1, true)?;
         // What the tokens before this one come to: while it is short of top-p, this one is needed.
         let before = ops::subtract(probabilities.cumsum(-1, false, true)?, &probabilities)?;
-        let needed = ops::lt(before, column(rows, |p| if p.top_p < 1.0 { p.top_p } else { f32::INFINITY }))?;
+        let needed = ops::lt(before, column(rows, |p| if p.top_p < 1.0 { p.top_p } else { f32::INFINITY })?)?;
         kept = ops::logical_and(kept, needed)?;
     }
     let smallest = ops::select(&kept, &descending, Array::from_f32(f32::INFINITY))?;
@@ -69,7 +69,7 @@ pub(super) fn typical(kept: &Array, rows: &[Choice<'_>]) -> Result<Array> {
     let order = ops::argsort_axis(&distance, -1)?;
     let sorted = probabilities.take_along_axis(&order, -1)?;
     let before = ops::subtract(sorted.cumsum(-1, false, true)?, &sorted)?;
-    let needed = ops::lt(before, column(rows, |p| p.typical_p))?;
+    let needed = ops::lt(before, column(rows, |p| p.typical_p)?)?;
     let farthest = ops::select(needed, distance.take_along_axis(&order, -1)?, Array::from_f32(-1.0))?;
     only(kept, &ops::le(&distance, farthest.max_axis(-1, true)?)?)
 }
@@ -83,7 +83,7 @@ pub(super) fn xtc_takes_place(row: &Choice<'_>) -> bool {
 /// Drops all but the least likely of the tokens with at least the threshold's probability.
 pub(super) fn exclude_top_choices(kept: &Array, rows: &[Choice<'_>]) -> Result<Array> {
     let probabilities = ops::softmax_axis(kept, -1, true)?;
-    let is_top = ops::ge(&probabilities, column(rows, |p| p.xtc_threshold))?;
+    let is_top = ops::ge(&probabilities, column(rows, |p| p.xtc_threshold)?)?;
     // With threshold 0 what was filtered out must not become the least likely choice.
     let is_top = ops::logical_and(is_top, ops::gt(&probabilities, Array::from_f32(0.0))?)?;
     let tops = ops::select(is_top, &probabilities, Array::from_f32(f32::INFINITY))?;

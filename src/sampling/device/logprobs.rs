@@ -38,7 +38,7 @@ impl DeviceLogprobs {
 
     /// As [`DeviceLogprobs::new`], for these rows of the logits and of all rows' tokens.
     pub fn of_rows(logits: &Array, tokens: &Array, rows: &[usize], top: bool) -> Result<DeviceLogprobs> {
-        let tokens = tokens.take_axis(indices(rows), 0)?;
+        let tokens = tokens.take_axis(indices(rows)?, 0)?;
         Self::new(&super::pick(logits, rows)?, &tokens, top)
     }
 

@@ -209,7 +209,7 @@ fn a_row_does_not_notice_its_neighbours() {
         assert_eq!(tokens(&logits, &[*own], &last), [together[i]], "row {i}: {:?}", own.how.params);
     }
     let some: Vec<usize> = vec![20, 3, 7, 1, 5, 36, 9];
-    let part = all.take_axis(indices(&some), 0).unwrap();
+    let part = all.take_axis(indices(&some).unwrap(), 0).unwrap();
     let choices: Vec<_> = some.iter().map(|&i| choices[i]).collect();
     assert_eq!(tokens(&part, &choices, &last), some.iter().map(|&i| together[i]).collect::<Vec<_>>());
 }

@@ -168,7 +168,7 @@ fn base_key(options: &Options, root: &Path) -> Result<String> {
 /// A hash of the C++ sources.
 fn native_key(root: &Path) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    for dir in ["native/mlx-linux", "native/mlx-linux/src", "native/cpu"] {
+    for dir in ["native/mlx-linux", "native/mlx-linux/src", "native/cpu", "native/cuda"] {
         hash_files(&root.join(dir), &mut hasher)?;
     }
     Ok(format!("{:016x}\n", hasher.finish()))

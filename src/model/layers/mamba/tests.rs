@@ -5,7 +5,7 @@ use crate::cache::PageLayout;
 use crate::cache::states::{StateRow, StateRows};
 use crate::cache::{StateCopy, StateSave};
 use crate::mlx::Device;
-use crate::model::batch::Plan;
+use crate::model::batch::{Outputs, Plan};
 use crate::model::layers::{Angles, Kernels, Matrix};
 
 const HIDDEN: i32 = 12;
@@ -88,7 +88,7 @@ fn try_run(
     let x = ops::concatenate(&[&parts[..], &[numbers(99, &[3, HIDDEN])]].concat(), 0)?;
     let states: StateRows = pages.states().rows(rows, saves)?;
     let plan = Plan::Arrays { angles: Angles::Absent, slots: Array::from_f32(0.0), groups: vec![] };
-    let batch = Batch { rows: x.dim(0) as usize, plan, outputs: None, wanted: 0, states };
+    let batch = Batch { rows: x.dim(0) as usize, plan, outputs: Outputs::Nothing, wanted: 0, states };
     pages.states_mut().begin(&batch.states);
     let y = mixer.forward_onto(&x, &ops::zeros_dtype(&[x.dim(0), HIDDEN], Dtype::Float32)?, &batch, pages)?;
     pages.states_mut().commit(&batch.states)?;

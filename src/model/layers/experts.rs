@@ -125,7 +125,8 @@ impl Experts {
         let order = ops::argsort_axis(&experts, 0)?;
         let place = ops::argsort_axis(&order, 0)?;
         let rows = ops::floor_divide(&order, k)?;
-        let x = x.take_axis(rows, 0)?.expand_dims(1)?;
+        // (An axis added later would have a stride that MLX's grouped product on CUDA takes for a row's length.)
+        let x = x.reshape(&[x.dim(0), 1, -1])?.take_axis(rows, 0)?;
         let each = self.run(&x, &experts.take_axis(&order, 0)?, true)?;
         Ok(each.take_axis(&place, 0)?)
     }

@@ -9,6 +9,7 @@ mod device;
 #[cfg(quire_host_op)]
 mod host_op;
 mod kernel;
+mod load;
 mod memory;
 mod quantized;
 
@@ -21,6 +22,7 @@ pub use device::{Device, Gpu};
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
 pub use kernel::{GpuKernel, KernelConstants, KernelSource};
+pub use load::LazyReads;
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
 pub use quantized::{Packing, dequantize, gather_qmm, quantized_matmul};
 

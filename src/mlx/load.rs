@@ -33,7 +33,7 @@ impl LazyReads {
         fill: impl Fn(&mut [u8]) -> Result<()> + Send + Sync + 'static,
     ) -> Result<Array> {
         let (header, bytes) = describe(shape, dtype)?;
-        let fill = Box::new(fill);
+        let fill: Fill = Box::new(fill);
         let reader =
             Box::new(Reader { header, passed: AtomicUsize::new(0), bytes, fill, reads: self.clone() });
         let stream = load_stream();
@@ -77,13 +77,16 @@ fn load_stream() -> Stream {
     if super::device::is_cuda() { Stream::thread_local_or_default() } else { Stream::cpu() }
 }
 
+/// Writes all of an array's bytes.
+type Fill = Box<dyn Fn(&mut [u8]) -> Result<()> + Send + Sync>;
+
 /// What MLX takes for an open file in NumPy's format: a header that says shape and type, and an array's bytes.
 struct Reader {
     header: Vec<u8>,
     /// Bytes of the header that MLX has read.
     passed: AtomicUsize,
     bytes: usize,
-    fill: Box<dyn Fn(&mut [u8]) -> Result<()> + Send + Sync>,
+    fill: Fill,
     reads: LazyReads,
 }
 

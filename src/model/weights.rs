@@ -10,6 +10,7 @@
 //! whose blocks have to be unpacked, always go the first way.
 
 mod experts;
+mod gguf;
 mod read;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,6 @@ use super::checkpoint::Checkpoint;
 use super::finite::Numbers;
 use super::from_gguf;
 use super::gguf::GgufType;
-use super::gguf::unpack::{Unpacked, unpack};
 use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm, packing};
 use super::tensors::{ElementType, TensorInfo};
 use super::{Progress, QuantMode, QuantParams, WeightFormat};
@@ -275,12 +275,7 @@ impl<'a> Weights<'a> {
     fn tensor(&mut self, name: &str) -> Result<Array> {
         let info = self.info(name)?;
         if let Some(&kind) = self.kinds.get(name) {
-            let bytes = self.blocks(name, &info)?;
-            let Unpacked::Plain(bytes) = unpack(kind, bytes)? else {
-                return Err(Error::model(format!("tensor '{name}' is quantized, want floats")));
-            };
-            self.check_finite(name, &info, &bytes)?;
-            return self.in_order(name, array(&bytes, &info, name)?);
+            return self.unpacked_floats(name, &info, kind);
         }
         let numbers = self.numbers(name, &info.element);
         let piece = self.piece(name, &info, numbers)?;
@@ -305,27 +300,6 @@ impl<'a> Weights<'a> {
         Ok(Piece { shard, offset, bytes, tensor: tensor.to_owned(), numbers })
     }
 
-    /// A GGUF tensor's bytes, not looked at.
-    fn blocks(&mut self, name: &str, info: &TensorInfo) -> Result<Vec<u8>> {
-        let bytes = read::to_vec(&[self.piece(name, info, None)?])?;
-        self.read += info.bytes;
-        Ok(bytes)
-    }
-
-    /// An error that names the file and the tensor if one of these elements is no number.
-    fn check_finite(&self, name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<()> {
-        let numbers = self.numbers(name, &info.element);
-        self.none_bad(name, info, numbers.and_then(|numbers| numbers.first_bad(bytes)))
-    }
-
-    fn none_bad(&self, name: &str, info: &TensorInfo, bad: Option<usize>) -> Result<()> {
-        match (bad, self.checkpoint.manifest.index.files().get(info.file)) {
-            (None, _) => Ok(()),
-            (Some(i), Some(path)) => Err(read::not_a_number(name, i).within(path.display())),
-            (Some(i), None) => Err(read::not_a_number(name, i)),
-        }
-    }
-
     /// How a tensor's elements would say that they are no number.
     fn numbers(&self, name: &str, element: &ElementType) -> Option<Numbers> {
         let (module, leaf) = name.rsplit_once('.').unwrap_or((name, ""));
@@ -336,48 +310,6 @@ impl<'a> Weights<'a> {
             (ElementType::U8, "scales") => Some(Numbers::E8m0),
             (element, _) => Numbers::of(element),
         }
-    }
-
-    /// A GGUF matrix: weight, and scales and biases if it is quantized.
-    fn unpacked(&mut self, module: &str) -> Result<(Array, Option<Array>, Option<Array>)> {
-        let name = format!("{module}.weight");
-        let info = self.info(&name)?;
-        let Some(&kind) = self.kinds.get(&name) else {
-            return Err(Error::internal(format!("'{name}' is not in the GGUF file")));
-        };
-        let bytes = self.blocks(&name, &info)?;
-        match unpack(kind, bytes)? {
-            Unpacked::Plain(bytes) => {
-                self.check_finite(&name, &info, &bytes)?;
-                let weight = array(&bytes, &info, &name)?;
-                Ok((self.in_order(&name, weight)?, None, None))
-            }
-            Unpacked::Affine { weight, scales, biases } => {
-                let groups = self.info(&format!("{module}.scales"))?;
-                let bad = [&scales, &biases].into_iter().find_map(|part| Numbers::first_bad_half(part));
-                self.none_bad(&name, &groups, bad)?;
-                let weight = mlx::from_u32(&weight, &shape(&info)?)?;
-                let scales = mlx::from_f16_bits(&scales, &shape(&groups)?)?;
-                let biases = mlx::from_f16_bits(&biases, &shape(&groups)?)?;
-                Ok((
-                    self.in_order(&name, weight)?,
-                    Some(self.in_order(&name, scales)?),
-                    Some(self.in_order(&name, biases)?),
-                ))
-            }
-        }
-    }
-
-    /// Undoes the row permutation of a llama GGUF's queries and keys: each head's rows are stored as
-    /// `0, d/2, 1, d/2 + 1, ...` (rotated pairs side by side) and belong as `0, 1, ..., d - 1`.
-    fn in_order(&self, name: &str, array: Array) -> Result<Array> {
-        if !from_gguf::is_permuted(self.checkpoint.config.architecture, name) {
-            return Ok(array);
-        }
-        let (shape, head_dim) = (array.shape().to_vec(), self.checkpoint.config.head_dim as i32);
-        let columns: i32 = shape.iter().skip(1).product();
-        let pairs = array.reshape(&[-1, head_dim / 2, 2, columns])?;
-        Ok(pairs.swap_axes(1, 2)?.reshape(&shape)?)
     }
 
     fn info(&self, name: &str) -> Result<TensorInfo> {

@@ -61,15 +61,15 @@ impl Piece {
     fn read(&self, from: usize, bytes: &mut [u8]) -> Result<()> {
         self.shard.read(bytes, self.offset + from as u64)?;
         match self.numbers.and_then(|numbers| Some(numbers.first_bad(bytes)? + from / numbers.size())) {
-            Some(i) => Err(not_a_number(&self.tensor, i).within(self.shard.path.display())),
+            Some(i) => Err(self.shard.error(not_a_number(&self.tensor, i))),
             None => Ok(()),
         }
     }
 }
 
-/// The error that an element of a tensor is no number.
-pub(super) fn not_a_number(tensor: &str, i: usize) -> Error {
-    Error::model(format!("tensor '{tensor}': number {i} is NaN or infinite"))
+/// What is wrong if an element of a tensor is no number.
+pub(super) fn not_a_number(tensor: &str, i: usize) -> String {
+    format!("tensor '{tensor}': number {i} is NaN or infinite")
 }
 
 /// Bytes that all pieces have together.

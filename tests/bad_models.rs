@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use formula::{ModelDir, Reference};
 use quire::engine::load::{Loaded, load};
-use quire::error::{Error, Result, Status};
+use quire::error::{Result, Status};
 use quire::model::locate::locate;
 use quire::model::{Architecture, LoadOptions};
 use serde_json::{Value, json};
@@ -33,23 +33,37 @@ fn family(model: &Reference) -> &str {
     model.config["model_type"].as_str().unwrap()
 }
 
-fn try_load(model: &ModelDir, max_context: Option<usize>) -> Result<Loaded> {
-    let options =
-        LoadOptions { max_sequences: 1, cache_bytes: Some(8 << 20), max_context, ..LoadOptions::default() };
-    load(&locate(model.path().to_str().unwrap())?, &options, &mut |_, _| true)
+fn options() -> LoadOptions {
+    LoadOptions { max_sequences: 1, cache_bytes: Some(8 << 20), ..LoadOptions::default() }
 }
 
-/// The error of loading this model; `what` was done to it.
-fn error_of(model: &ModelDir, what: &str) -> Error {
-    match try_load(model, None) {
-        Ok(_) => panic!("{what}: the model was accepted"),
-        Err(error) => error,
+fn try_load(model: &ModelDir, options: &LoadOptions) -> Result<Loaded> {
+    load(&locate(model.path().to_str().unwrap())?, options, &mut |_, _| true)
+}
+
+/// Loading fails with this status and a message that has all of `words`; `what` was done to the model.
+fn assert_refused(model: &ModelDir, what: &str, status: Status, words: &[&str]) {
+    assert_refused_with(&options(), model, what, status, words);
+}
+
+/// The same for weights, in both ways that they are read: as on a CPU and as on a GPU.
+#[cfg(feature = "mlx")]
+fn assert_weights_refused(model: &ModelDir, what: &str, words: &[&str]) {
+    for as_on_gpu in [false, true] {
+        let options = LoadOptions { as_on_gpu, ..options() };
+        assert_refused_with(&options, model, what, Status::ModelInvalid, words);
     }
 }
 
-/// Loading fails with this status and a message that has all of `words`.
-fn assert_refused(model: &ModelDir, what: &str, status: Status, words: &[&str]) {
-    let error = error_of(model, what);
+fn assert_refused_with(options: &LoadOptions, model: &ModelDir, what: &str, status: Status, words: &[&str]) {
+    assert_error(try_load(model, options), what, status, words);
+}
+
+fn assert_error(loaded: Result<Loaded>, what: &str, status: Status, words: &[&str]) {
+    let error = match loaded {
+        Ok(_) => panic!("{what}: the model was accepted"),
+        Err(error) => error,
+    };
     assert_eq!(error.status(), status, "{what}: {error}");
     for word in words {
         assert!(error.message().contains(word), "{what}: {word:?} is not in: {error}");
@@ -59,7 +73,7 @@ fn assert_refused(model: &ModelDir, what: &str, status: Status, words: &[&str]) 
 #[test]
 fn the_models_are_sound_otherwise() {
     for model in models() {
-        try_load(&model.write(), None).unwrap();
+        try_load(&model.write(), &options()).unwrap();
     }
 }
 
@@ -217,11 +231,13 @@ fn what_is_no_number_is_named() {
             for (at, bytes) in [(0, infinite), (last, nan)] {
                 dir.write_over(&tensor.name, at, &bytes);
                 let what = format!("{}, {} is no number", family(&model), tensor.name);
-                assert_refused(&dir, &what, Status::ModelInvalid, &[".safetensors", &tensor.name, "NaN"]);
+                assert_weights_refused(&dir, &what, &[".safetensors", &tensor.name, "NaN"]);
                 dir.write_over(&tensor.name, 0, &tensor.bytes());
             }
         }
-        try_load(&dir, None).unwrap();
+        for as_on_gpu in [false, true] {
+            try_load(&dir, &LoadOptions { as_on_gpu, ..options() }).unwrap();
+        }
     }
 }
 
@@ -237,7 +253,52 @@ fn what_is_no_number_is_named_in_every_packed_format() {
         let tensor = format!("model.layers.0.mlp.up_proj.{leaf}");
         let dir = Reference::read(name).write();
         dir.write_over(&tensor, 77, &[bad]);
-        assert_refused(&dir, name, Status::ModelInvalid, &[".safetensors", &tensor, "NaN"]);
+        assert_weights_refused(&dir, name, &[".safetensors", &tensor, "NaN"]);
+    }
+}
+
+/// What happens to files while a model is loaded, after they were checked, in both ways of reading.
+#[cfg(feature = "mlx")]
+mod while_loading {
+    use super::*;
+
+    /// Loads these models; `act` is called whenever a module is loaded, with how many there were before.
+    fn each(act: impl Fn(&ModelDir, usize) -> bool, status: Status, words: &[&str]) {
+        for model in ["llama", "qwen3_moe", "nemotron_h"] {
+            for as_on_gpu in [false, true] {
+                let dir = Reference::read(model).write();
+                let files = locate(dir.path().to_str().unwrap()).unwrap();
+                let mut modules = 0;
+                let loaded = load(&files, &LoadOptions { as_on_gpu, ..options() }, &mut |_, stage| {
+                    let is_module = stage == quire::model::weights::STAGE;
+                    modules += usize::from(is_module);
+                    !is_module || act(&dir, modules - 1)
+                });
+                assert_error(loaded, &format!("{model}, as on a GPU: {as_on_gpu}"), status, words);
+                // Nothing of it is left to fail in the next one's place.
+                let sound = Reference::read(model).write();
+                try_load(&sound, &LoadOptions { as_on_gpu, ..options() }).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_becomes_shorter_is_named() {
+        let cut = |dir: &ModelDir, modules: usize| {
+            if modules == 3 {
+                let path = dir.path().join("model-00001-of-00001.safetensors");
+                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                // The headers stay.
+                file.set_len(file.metadata().unwrap().len() / 8).unwrap();
+            }
+            true
+        };
+        each(cut, Status::ModelInvalid, &["model-00001-of-00001.safetensors", "became shorter"]);
+    }
+
+    #[test]
+    fn the_caller_may_stop() {
+        each(|_, modules| modules < 5, Status::Aborted, &["progress callback"]);
     }
 }
 
@@ -264,9 +325,10 @@ fn a_context_beyond_the_window_is_refused() {
     let mut model = Reference::read("mistral");
     model.config["sliding_window"] = 64.into();
     let dir = model.write();
-    assert_eq!(try_load(&dir, None).unwrap().info.max_context, 64);
-    assert_eq!(try_load(&dir, Some(50)).unwrap().info.max_context, 50);
-    let error = try_load(&dir, Some(65)).unwrap_err();
+    let at_most = |max_context| try_load(&dir, &LoadOptions { max_context, ..options() });
+    assert_eq!(at_most(None).unwrap().info.max_context, 64);
+    assert_eq!(at_most(Some(50)).unwrap().info.max_context, 50);
+    let error = at_most(Some(65)).unwrap_err();
     assert_eq!(error.status(), Status::ModelUnsupported);
     assert!(error.message().contains("sliding_window"), "{error}");
 }

@@ -97,7 +97,7 @@ impl Device {
 }
 
 /// Whether this build of MLX is one for CUDA.
-fn is_cuda() -> bool {
+pub(super) fn is_cuda() -> bool {
     let mut available = false;
     // SAFETY: the result is written on success only.
     unsafe { mlx_sys::mlx_cuda_is_available(&mut available) == 0 && available }

@@ -9,6 +9,7 @@ mod device;
 #[cfg(quire_host_op)]
 mod host_op;
 mod kernel;
+mod load;
 mod memory;
 mod quantized;
 mod upload;
@@ -22,6 +23,7 @@ pub use device::{Device, Gpu};
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
 pub use kernel::{Elements, GpuKernel, KernelSource, Launch};
+pub use load::LazyReads;
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
 pub use quantized::{Packing, dequantize, gather_qmm, quantized_matmul};
 pub use upload::{Word, together, upload};

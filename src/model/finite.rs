@@ -28,6 +28,15 @@ impl Numbers {
         }
     }
 
+    /// Bytes an element takes.
+    pub fn size(self) -> usize {
+        match self {
+            Numbers::F32 => 4,
+            Numbers::F16 | Numbers::Bf16 => 2,
+            Numbers::E4m3 | Numbers::E8m0 => 1,
+        }
+    }
+
     /// The first element of these (little-endian) that is NaN or infinite.
     pub fn first_bad(self, bytes: &[u8]) -> Option<usize> {
         // All bits of the exponent set, whatever the sign.

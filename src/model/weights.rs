@@ -1,30 +1,39 @@
 //! Loads a checked checkpoint's tensors into MLX, one module at a time.
 //!
-//! Promises: beside what is kept, memory holds one module's stored and converted form at most; a file
-//! that changed since it was checked is an error, never garbage weights; progress is reported after every
-//! module and can stop the load.
+//! Promises: beside what is kept, memory holds one module's stored and converted form at most (on a GPU also what
+//! MLX has freed and not returned of the last [`RETURN_AFTER`] bytes read); a file that became shorter since it was
+//! checked is an error, never garbage weights; progress is reported after every module and can stop the load.
+//!
+//! Bytes take one of two ways. On a CPU they are read into memory of ours, which an array is then made from: our
+//! kernels want their matrices right away. On a GPU an array is a promise to read, which MLX keeps when the module
+//! is evaluated: into the GPU's own memory ([`LazyReads`]). Both are read and looked at by `read.rs`. GGUF files,
+//! whose blocks have to be unpacked, always go the first way.
 
 mod experts;
+mod gguf;
+mod read;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use mlx_rs::ops;
+use read::{Piece, Shard};
 
 use super::checkpoint::Checkpoint;
 use super::finite::Numbers;
 use super::from_gguf;
 use super::gguf::GgufType;
-use super::gguf::unpack::{Unpacked, unpack};
 use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm, packing};
 use super::tensors::{ElementType, TensorInfo};
 use super::{Progress, QuantMode, QuantParams, WeightFormat};
-use crate::error::{Error, Result, Status};
-use crate::mlx::{self, Array, Dtype};
+use crate::error::{Error, Result};
+use crate::mlx::{self, Array, Dtype, LazyReads};
 
 /// The stage [`Progress`] is told while weights load.
 pub const STAGE: &str = "loading weights";
+
+/// Bytes read on a GPU between returning freed memory, which waits for everything launched.
+const RETURN_AFTER: u64 = 256 << 20;
 
 /// Which matrices are held as floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +49,9 @@ enum Floats {
 /// Hands out a checkpoint's modules.
 pub struct Weights<'a> {
     checkpoint: &'a Checkpoint,
-    files: Vec<File>,
+    shards: Vec<Arc<Shard>>,
+    /// What makes arrays that are read when they are evaluated, where they all are.
+    lazy: Option<LazyReads>,
     /// Types of a GGUF file's tensors, by their `safetensors` names.
     kinds: BTreeMap<String, GgufType>,
     kernels: Kernels,
@@ -49,6 +60,8 @@ pub struct Weights<'a> {
     progress: Progress<'a>,
     /// Bytes read so far, of the manifest's.
     read: u64,
+    /// How many they were when freed memory was last returned.
+    returned: u64,
     held: u64,
 }
 
@@ -61,12 +74,10 @@ impl<'a> Weights<'a> {
         progress: Progress<'a>,
     ) -> Result<Weights<'a>> {
         let manifest = &checkpoint.manifest;
-        let mut files = Vec::new();
-        for path in manifest.index.files() {
-            let file = File::open(path);
-            files.push(file.map_err(|e| Error::new(Status::Io, format!("{}: {e}", path.display())))?);
-        }
+        let shards = manifest.index.files().iter().map(|path| Ok(Arc::new(Shard::open(path)?)));
+        let shards = shards.collect::<Result<_>>()?;
         let on_gpu = kernels.on_gpu();
+        let lazy = (on_gpu && checkpoint.gguf.is_none()).then(LazyReads::default);
         let floats = match format {
             WeightFormat::Float32 => Floats::All,
             WeightFormat::Auto if !on_gpu && fits(checkpoint, kernels) => Floats::WhereFaster,
@@ -80,7 +91,20 @@ impl<'a> Weights<'a> {
         let tensors = checkpoint.gguf.iter().flat_map(|gguf| gguf.tensors());
         let kinds = tensors.map(|t| (from_gguf::checkpoint_name(&t.name), t.kind)).collect();
         let kernels = kernels.clone();
-        Ok(Weights { checkpoint, files, kinds, kernels, floats, dtype, progress, read: 0, held: 0 })
+        let (read, returned, held) = (0, 0, 0);
+        Ok(Weights {
+            checkpoint,
+            shards,
+            lazy,
+            kinds,
+            kernels,
+            floats,
+            dtype,
+            progress,
+            read,
+            returned,
+            held,
+        })
     }
 
     /// What computes the model's parts.
@@ -153,6 +177,7 @@ impl<'a> Weights<'a> {
         }
         let array = self.tensor(name)?;
         let values = array.to_vec_cast::<f32>();
+        self.check_reads()?;
         values.map(Some).map_err(|e| Error::internal(format!("reading '{name}': {e}")))
     }
 
@@ -250,32 +275,29 @@ impl<'a> Weights<'a> {
     fn tensor(&mut self, name: &str) -> Result<Array> {
         let info = self.info(name)?;
         if let Some(&kind) = self.kinds.get(name) {
-            let bytes = self.bytes(&info)?;
-            let Unpacked::Plain(bytes) = unpack(kind, bytes)? else {
-                return Err(Error::model(format!("tensor '{name}' is quantized, want floats")));
-            };
-            self.check_finite(name, &info, &bytes)?;
-            return self.in_order(name, array(&bytes, &info, name)?);
+            return self.unpacked_floats(name, &info, kind);
         }
-        let bytes = self.bytes(&info)?;
-        self.check_finite(name, &info, &bytes)?;
-        array(&bytes, &info, name)
-    }
-
-    /// An error that names the file and the tensor if one of these elements is no number.
-    fn check_finite(&self, name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<()> {
         let numbers = self.numbers(name, &info.element);
-        self.none_bad(name, info, numbers.and_then(|numbers| numbers.first_bad(bytes)))
+        let piece = self.piece(name, &info, numbers)?;
+        self.array(vec![piece], &info, name)
     }
 
-    fn none_bad(&self, name: &str, info: &TensorInfo, bad: Option<usize>) -> Result<()> {
-        match bad {
-            None => Ok(()),
-            Some(i) => {
-                let message = format!("tensor '{name}': number {i} is NaN or infinite");
-                Err(self.checkpoint.manifest.index.error(info.file, message))
-            }
-        }
+    /// An array of this shape and type from what lies in several places.
+    fn array(&mut self, pieces: Vec<Piece>, info: &TensorInfo, name: &str) -> Result<Array> {
+        let size = read::size(&pieces)?;
+        self.read += size as u64;
+        let Some(lazy) = &self.lazy else { return array(&read::to_vec(&pieces)?, info, name) };
+        let (shape, dtype) = (shape(info)?, dtype(info, name)?);
+        lazy.array(&shape, dtype, move |bytes| read::read(&pieces, bytes))
+    }
+
+    /// Where a tensor, or a part of it, lies; what its elements are, if they have to be numbers.
+    fn piece(&self, tensor: &str, info: &TensorInfo, numbers: Option<Numbers>) -> Result<Piece> {
+        let Some(shard) = self.shards.get(info.file).cloned() else {
+            return Err(Error::internal(format!("there is no file {}", info.file)));
+        };
+        let TensorInfo { offset, bytes, .. } = *info;
+        Ok(Piece { shard, offset, bytes, tensor: tensor.to_owned(), numbers })
     }
 
     /// How a tensor's elements would say that they are no number.
@@ -290,84 +312,28 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// A GGUF matrix: weight, and scales and biases if it is quantized.
-    fn unpacked(&mut self, module: &str) -> Result<(Array, Option<Array>, Option<Array>)> {
-        let name = format!("{module}.weight");
-        let info = self.info(&name)?;
-        let Some(&kind) = self.kinds.get(&name) else {
-            return Err(Error::internal(format!("'{name}' is not in the GGUF file")));
-        };
-        let bytes = self.bytes(&info)?;
-        match unpack(kind, bytes)? {
-            Unpacked::Plain(bytes) => {
-                self.check_finite(&name, &info, &bytes)?;
-                let weight = array(&bytes, &info, &name)?;
-                Ok((self.in_order(&name, weight)?, None, None))
-            }
-            Unpacked::Affine { weight, scales, biases } => {
-                let groups = self.info(&format!("{module}.scales"))?;
-                let bad = [&scales, &biases].into_iter().find_map(|part| Numbers::first_bad_half(part));
-                self.none_bad(&name, &groups, bad)?;
-                let weight = mlx::from_u32(&weight, &shape(&info)?)?;
-                let scales = mlx::from_f16_bits(&scales, &shape(&groups)?)?;
-                let biases = mlx::from_f16_bits(&biases, &shape(&groups)?)?;
-                Ok((
-                    self.in_order(&name, weight)?,
-                    Some(self.in_order(&name, scales)?),
-                    Some(self.in_order(&name, biases)?),
-                ))
-            }
-        }
-    }
-
-    /// Undoes the row permutation of a llama GGUF's queries and keys: each head's rows are stored as
-    /// `0, d/2, 1, d/2 + 1, ...` (rotated pairs side by side) and belong as `0, 1, ..., d - 1`.
-    fn in_order(&self, name: &str, array: Array) -> Result<Array> {
-        if !from_gguf::is_permuted(self.checkpoint.config.architecture, name) {
-            return Ok(array);
-        }
-        let (shape, head_dim) = (array.shape().to_vec(), self.checkpoint.config.head_dim as i32);
-        let columns: i32 = shape.iter().skip(1).product();
-        let pairs = array.reshape(&[-1, head_dim / 2, 2, columns])?;
-        Ok(pairs.swap_axes(1, 2)?.reshape(&shape)?)
-    }
-
     fn info(&self, name: &str) -> Result<TensorInfo> {
         let info = self.checkpoint.manifest.index.get(name);
         info.cloned().ok_or_else(|| Error::internal(format!("tensor '{name}' was not checked")))
     }
 
-    fn bytes(&mut self, info: &TensorInfo) -> Result<Vec<u8>> {
-        let size = usize::try_from(info.bytes)
-            .map_err(|_| Error::new(Status::OutOfMemory, "a tensor is larger than memory"))?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|_| {
-            Error::new(Status::OutOfMemory, format!("no memory for a tensor of {size} bytes"))
-        })?;
-        bytes.resize(size, 0);
-        let Some(file) = self.files.get(info.file) else {
-            return Err(Error::internal(format!("there is no file {}", info.file)));
-        };
-        file.read_exact_at(&mut bytes, info.offset).map_err(|e| {
-            let path = self.checkpoint.manifest.index.files().get(info.file);
-            let path = path.map_or_else(String::new, |path| path.display().to_string());
-            match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    Error::model(format!("{path}: the file became shorter while it was read"))
-                }
-                _ => Error::new(Status::Io, format!("{path}: {e}")),
-            }
-        })?;
-        self.read += info.bytes;
-        Ok(bytes)
-    }
-
     /// Evaluates what will be held, so that what it was made from goes, and reports.
     fn keep<'b>(&mut self, arrays: impl IntoIterator<Item = &'b Array>) -> Result<()> {
         let arrays: Vec<&Array> = arrays.into_iter().collect();
-        mlx_rs::transforms::eval(arrays.iter().copied())?;
-        mlx_rs::memory::clear_cache()?;
+        let evaluated = mlx_rs::transforms::eval(arrays.iter().copied());
+        // What went wrong in reading says more than what came of it.
+        self.check_reads()?;
+        evaluated?;
+        if self.lazy.is_none() || self.read - self.returned >= RETURN_AFTER {
+            mlx_rs::memory::clear_cache()?;
+            self.returned = self.read;
+        }
         self.report(arrays.iter().map(|array| array.nbytes() as u64).sum())
+    }
+
+    /// An error if reading failed in what was evaluated since the last call.
+    fn check_reads(&self) -> Result<()> {
+        self.lazy.as_ref().map_or(Ok(()), LazyReads::check)
     }
 
     fn report(&mut self, held: u64) -> Result<()> {
@@ -396,18 +362,17 @@ fn shape(info: &TensorInfo) -> Result<Vec<i32>> {
 }
 
 fn array(bytes: &[u8], info: &TensorInfo, name: &str) -> Result<Array> {
-    let dtype = dtype(&info.element).ok_or_else(|| Error::internal(format!("'{name}' has no known type")))?;
-    mlx::from_bytes(bytes, &shape(info)?, dtype)
+    mlx::from_bytes(bytes, &shape(info)?, dtype(info, name)?)
 }
 
-fn dtype(element: &ElementType) -> Option<Dtype> {
-    match element {
-        ElementType::F32 => Some(Dtype::Float32),
-        ElementType::F16 => Some(Dtype::Float16),
-        ElementType::Bf16 => Some(Dtype::Bfloat16),
-        ElementType::U32 => Some(Dtype::Uint32),
-        ElementType::U8 => Some(Dtype::Uint8),
-        ElementType::Other(_) => None,
+fn dtype(info: &TensorInfo, name: &str) -> Result<Dtype> {
+    match &info.element {
+        ElementType::F32 => Ok(Dtype::Float32),
+        ElementType::F16 => Ok(Dtype::Float16),
+        ElementType::Bf16 => Ok(Dtype::Bfloat16),
+        ElementType::U32 => Ok(Dtype::Uint32),
+        ElementType::U8 => Ok(Dtype::Uint8),
+        ElementType::Other(_) => Err(Error::internal(format!("'{name}' has no known type"))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Expert layers, from either form that checkpoints have them in.
 
-use super::{Weights, array};
-use crate::error::{Error, Result, Status};
+use super::Weights;
+use crate::error::{Error, Result};
 use crate::mlx::Array;
 use crate::model::layers::{Activation, ExpertLinear, Experts, Matrix, Router};
 use crate::model::tensors::{ExpertNames, TensorInfo};
@@ -76,36 +76,29 @@ impl Weights<'_> {
         self.as_held(weight, scales, biases, params)
     }
 
-    /// One kind of tensor, `[experts, rows of all names, columns]`: read piece by piece into its place, so that
-    /// memory holds it at most twice.
+    /// One kind of tensor, `[experts, rows of all names, columns]`: read piece by piece into its place.
     fn expert_tensor(&mut self, names: &[ExpertNames], kind: &str) -> Result<Array> {
-        let pieces = names.iter().map(|names| self.slice(names, kind, 0)).collect::<Result<Vec<_>>>()?;
-        let Some(mut whole) = pieces.first().cloned() else {
+        let firsts = names.iter().map(|names| self.slice(names, kind, 0)).collect::<Result<Vec<_>>>()?;
+        let Some(mut whole) = firsts.first().cloned() else {
             return Err(Error::internal("no projection was named"));
         };
         let experts = self.experts_of(names, kind);
-        let rows = pieces.iter().map(|piece| piece.shape.first().copied().unwrap_or(0)).sum();
+        let rows = firsts.iter().map(|first| first.shape.first().copied().unwrap_or(0)).sum();
         whole.shape = [&[experts, rows], whole.shape.get(1..).unwrap_or(&[])].concat();
-        let size = pieces.iter().map(|piece| piece.bytes as usize).sum::<usize>() * experts;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|_| {
-            Error::new(Status::OutOfMemory, format!("no memory for a tensor of {size} bytes"))
-        })?;
+        let mut pieces = Vec::with_capacity(experts * names.len());
         for expert in 0..experts {
             for names in names {
-                let piece = self.slice(names, kind, expert)?;
-                let own = self.bytes(&piece)?;
+                let slice = self.slice(names, kind, expert)?;
                 let stack = format!("{}.{kind}", names.stacked);
-                let numbers = self.numbers(&stack, &piece.element);
+                let numbers = self.numbers(&stack, &slice.element);
                 let name = match self.checkpoint.manifest.index.has(&stack) {
                     true => format!("{stack}[{expert}]"),
                     false => format!("{}.{kind}", names.one(expert)),
                 };
-                self.none_bad(&name, &piece, numbers.and_then(|numbers| numbers.first_bad(&own)))?;
-                bytes.extend_from_slice(&own);
+                pieces.push(self.piece(&name, &slice, numbers)?);
             }
         }
-        array(&bytes, &whole, kind)
+        self.array(pieces, &whole, kind)
     }
 
     /// How many experts the checkpoint has of a projection; the check has compared it with the configuration.

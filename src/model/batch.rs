@@ -53,7 +53,7 @@ pub enum Plan {
         groups: Vec<Group>,
     },
     /// By our own kernels on a GPU, which write the pages themselves, and read them for the first group if that is of
-    /// single tokens.
+    /// single tokens and short runs.
     InPlace {
         /// Where the rows stand and where their pages are ([`PagePlan`]).
         plan: Array,
@@ -141,7 +141,7 @@ impl Plan {
     ) -> Result<Plan> {
         let (rope, dtype) = (model.rope(), model.dtype());
         if kernels.pages().is_some() {
-            return Plan::in_place(rows, padded, pages);
+            return Plan::in_place(rows, padded, pages, kernels);
         }
         #[cfg(quire_host_op)]
         if let Kernels::Host(_) = kernels {
@@ -171,7 +171,7 @@ impl Plan {
         Ok(Plan::Arrays { angles: rope.angles(&positions)?, slots: pages.slots(tokens.into_iter())?, groups })
     }
 
-    fn in_place(rows: &[Row], padded: usize, pages: &Pages) -> Result<Plan> {
+    fn in_place(rows: &[Row], padded: usize, pages: &Pages, kernels: &Kernels) -> Result<Plan> {
         let mut tokens = Vec::with_capacity(padded);
         let tables: Vec<&[BlockId]> = rows.iter().map(|row| used(row, pages)).collect();
         for (i, row) in rows.iter().enumerate() {
@@ -180,14 +180,20 @@ impl Plan {
         }
         let plan = PagePlan::new(pages.layout(), &tokens, &tables, padded).array(pages.after())?;
 
-        let singles = rows.iter().take_while(|row| row.input_len() == 1).count();
+        let most = kernels.most_in_place();
+        let is_small = |row: &&Row| {
+            let (queries, context) = (row.input_len(), row.start as usize + row.input_len());
+            queries == 1 || queries * context <= most
+        };
+        let small = rows.iter().take_while(is_small).count();
         let mut groups = Vec::new();
-        if singles > 0 {
+        if small > 0 {
             // Rows that only fill up cost less than joining zeros to the others.
-            let rows = if singles == rows.len() { padded } else { singles } as i32;
+            let queries: usize = rows[..small].iter().map(Row::input_len).sum();
+            let rows = if small == rows.len() { padded } else { queries } as i32;
             groups.push(Group { rows, table: Table::InPlace, sequences: rows, mask: None, causal: false });
         }
-        for (row, table) in rows.iter().zip(&tables).skip(singles) {
+        for (row, table) in rows.iter().zip(&tables).skip(small) {
             let queries = row.input_len();
             groups.push(Group {
                 rows: queries as i32,

@@ -3,10 +3,16 @@
 #define BARRIER() __syncthreads()
 #define EXP(x) __expf(x)
 #define RSQRT(x) rsqrtf(x)
-#define COS(x) cosf(x)
-#define SIN(x) sinf(x)
+#define COS(x) __cosf(within_a_turn(x))
+#define SIN(x) __sinf(within_a_turn(x))
 // An input that is written in place.
 #define IN_PLACE(pointer) const_cast<T*>(pointer)
+
+// The same angle between -pi and pi: a turn in two parts, of which the first is exact (Cody and Waite 1980).
+inline float within_a_turn(float angle) {
+  const float turns = rintf(angle * 0.15915494f);
+  return fmaf(turns, -0.0019353072f, fmaf(turns, -6.28125f, angle));
+}
 
 // The upper half of a 32-bit float.
 struct bfloat16 {

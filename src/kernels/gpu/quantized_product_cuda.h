@@ -24,7 +24,7 @@
   for (int tile = 0; tile < TILES; ++tile) {
     for (int i = 0; i < 4; ++i) sums[tile][i] = 0;
   }
-#pragma unroll 4
+#pragma unroll 1
   for (int group = warp; group < groups; group += WARPS) {
     const float scale[2] = {float(scales[(first + quad) * groups + group]),
                             float(scales[(first + quad + 8) * groups + group])};

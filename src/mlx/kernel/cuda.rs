@@ -22,7 +22,7 @@ unsafe extern "C" {
     fn quire_cuda_kernel_free(kernel: *mut c_void);
     fn quire_cuda_kernel_apply(
         results: mlx_vector_array,
-        kernel: *const c_void,
+        kernel: *mut c_void,
         inputs: mlx_vector_array,
         outputs: usize,
         shapes: *const i32,

@@ -85,6 +85,16 @@ impl Kernels {
         self.gpu()?.pages()
     }
 
+    /// Up to how many pairs of a query and a key of a run of tokens attention that reads pages itself is the faster:
+    /// it takes each query by itself.
+    pub(super) fn most_in_place(&self) -> usize {
+        match self.gpu().map(GpuKernels::gpu) {
+            // For each length that it has not met MLX has cuDNN plan anew, for some 30 ms.
+            Some(Gpu::Cuda) => 1 << 19,
+            _ => 0,
+        }
+    }
+
     /// `silu(gate) * up` of both side by side in the last axis, gate first, by MLX's operations or, on a GPU,
     /// by a kernel of ours.
     pub(super) fn swiglu(&self, both: &Array) -> Result<Array> {

@@ -1,8 +1,11 @@
-//! Starting an engine: the model is loaded on the thread that will own it.
+//! Starting an engine: the model is loaded on the thread that will own it, its tokenizer beside that.
+
+mod beside;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
+use beside::Beside;
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::load;
@@ -14,7 +17,7 @@ use super::shared::{Flag, Shared};
 use super::statistics::Statistics;
 use super::worker::Worker;
 use crate::error::{Error, Result, Status};
-use crate::model::{self, LoadOptions, ModelInfo};
+use crate::model::{self, LoadOptions, ModelFiles, ModelInfo};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::{log, panic};
@@ -117,7 +120,7 @@ struct Parts {
 }
 
 fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
-    let mut progress = |fraction: f32, stage: &str| {
+    let progress = |fraction: f32, stage: &str| {
         let (answer, asked) = bounded(1);
         let told = reports.send(Report::Progress(fraction, stage.to_owned(), answer));
         told.is_ok() && asked.recv().unwrap_or(false)
@@ -131,13 +134,6 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
     };
     check(0.0, "finding the model")?;
     let files = model::locate(&options.model)?;
-    check(0.0, "reading the tokenizer")?;
-    let tokenizer = Tokenizer::load(&files)?.map(Arc::new);
-    // A model whose template is broken still runs on prompts that need none.
-    let chat_template = ChatTemplate::load(&files);
-    if let Err(error) = &chat_template {
-        log::error!("the chat template cannot be used: {error}");
-    }
     let wanted = LoadOptions {
         max_sequences: options.max_sequences as usize,
         block_size: options.block_tokens as usize,
@@ -146,7 +142,14 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         weight_format: options.weight_format,
         ..LoadOptions::default()
     };
-    let loaded = load::load(&files, &wanted, &mut progress)?;
+    let (text, loaded) = std::thread::scope(|scope| {
+        let text = Beside::new(scope, || Text::load(&files));
+        // Once the tokenizer is known to be bad, loading goes no further.
+        let loaded =
+            load::load(&files, &wanted, &mut |fraction, stage| !text.failed() && progress(fraction, stage));
+        (text.join(), loaded)
+    });
+    let (text, loaded) = (text?, loaded?);
     let info = loaded.info;
     let scheduler = Scheduler::new(SchedulerConfig {
         max_sequences: options.max_sequences as usize,
@@ -175,7 +178,25 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         scheduler,
         fingerprint: loaded.fingerprint,
         info,
-        tokenizer,
-        chat_template,
+        tokenizer: text.tokenizer,
+        chat_template: text.chat_template,
     })
+}
+
+/// What turns text into tokens.
+struct Text {
+    tokenizer: Option<Arc<Tokenizer>>,
+    chat_template: Result<Option<ChatTemplate>>,
+}
+
+impl Text {
+    fn load(files: &ModelFiles) -> Result<Text> {
+        let tokenizer = Tokenizer::load(files)?.map(Arc::new);
+        // A model whose template is broken still runs on prompts that need none.
+        let chat_template = ChatTemplate::load(files);
+        if let Err(error) = &chat_template {
+            log::error!("the chat template cannot be used: {error}");
+        }
+        Ok(Text { tokenizer, chat_template })
+    }
 }

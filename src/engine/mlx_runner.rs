@@ -194,8 +194,12 @@ impl Runner for MlxRunner {
         mlx_rs::with_stream(&stream, || {
             let launched = self.together(|own| own.build(step, how))?;
             let changed = self.changed_by_mlx(step);
-            // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it.
-            if let Some(last) = self.in_flight.back().filter(|_| !changed.is_empty()) {
+            // The last step's reads hold the pool; were this one's writes evaluated now, MLX would copy it. (Pages in
+            // plain memory have no such array.) And Metal may run a step's last reads beside the writes of the step
+            // after next, which nothing else holds apart.
+            let copies = !changed.is_empty() && !self.pages.arrays().is_empty();
+            let waits = copies || self.device.gpu() == Some(Gpu::Metal);
+            if let Some(last) = self.in_flight.back().filter(|_| waits) {
                 match self.device.is_gpu() {
                     true => self.device.synchronize()?,
                     false => last.arrays().try_for_each(Array::eval)?,

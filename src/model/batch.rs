@@ -180,12 +180,7 @@ impl Plan {
         }
         let plan = PagePlan::new(pages.layout(), &tokens, &tables, padded).array(pages.after())?;
 
-        let most = kernels.most_in_place();
-        let is_small = |row: &&Row| {
-            let (queries, context) = (row.input_len(), row.start as usize + row.input_len());
-            queries == 1 || queries * context <= most
-        };
-        let small = rows.iter().take_while(is_small).count();
+        let small = small_rows(rows, kernels.most_in_place());
         let mut groups = Vec::new();
         if small > 0 {
             // Rows that only fill up cost less than joining zeros to the others.
@@ -221,6 +216,15 @@ impl Plan {
         let (cos, sin) = model.rope().tables(&positions);
         Plan::Host(std::sync::Arc::new(HostStep { rows: own, copies: copies.to_vec(), cos, sin }))
     }
+}
+
+/// How many rows, from the first on, have one token or at most so many pairs of a query and a key.
+fn small_rows(rows: &[Row], most: usize) -> usize {
+    let is_small = |row: &&Row| {
+        let (queries, context) = (row.input_len(), row.start as usize + row.input_len());
+        queries == 1 || queries * context <= most
+    };
+    rows.iter().take_while(is_small).count()
 }
 
 /// The blocks that a row's context is in.
@@ -284,4 +288,32 @@ fn causal_mask(first: usize, queries: usize, dtype: Dtype) -> Result<Array> {
     let sees = ops::ge(&own, &keys)?;
     let mask = ops::select(sees, Array::from_f32(0.0), Array::from_f32(f32::NEG_INFINITY))?;
     Ok(mask.as_dtype(dtype)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::RowInput;
+
+    fn row(start: u32, tokens: usize) -> Row {
+        Row {
+            id: 0,
+            slot: 0,
+            input: RowInput::Tokens(vec![0; tokens]),
+            start,
+            blocks: Vec::new().into(),
+            samples: true,
+            sampled_before: 0,
+        }
+    }
+
+    #[test]
+    fn small_rows_end_at_the_first_large_one() {
+        let rows = [row(5000, 1), row(0, 1), row(0, 10), row(30, 10), row(0, 21), row(0, 2)];
+        assert_eq!(small_rows(&rows, 0), 2);
+        assert_eq!(small_rows(&rows, 100), 3);
+        assert_eq!(small_rows(&rows, 400), 4);
+        assert_eq!(small_rows(&rows, 441), 6);
+        assert_eq!(small_rows(&[], 441), 0);
+    }
 }

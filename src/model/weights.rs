@@ -1,7 +1,7 @@
 //! Loads a checked checkpoint's tensors into MLX, one module at a time.
 //!
 //! Promises: beside what is kept, memory holds one module's stored and converted form at most (on a GPU also what
-//! MLX has freed and not returned of the last [`RETURN_AFTER`] bytes read); a file that became shorter since it was
+//! MLX has freed and not returned of the last `RETURN_AFTER` bytes read); a file that became shorter since it was
 //! checked is an error, never garbage weights; progress is reported after every module and can stop the load.
 //!
 //! Bytes take one of two ways. On a CPU they are read into memory of ours, which an array is then made from: our

@@ -61,7 +61,7 @@
     for (int tile = 0; tile < TILES; ++tile) {
       for (int i = 0; i < 4; ++i) {
         const float s = scale[i / 2];
-        sums[tile][i] += s * products[tile][i] + (bias[i / 2] - s * offset<T, BITS>()) * plain[tile][i];
+        sums[tile][i] += s * products[tile][i] + (bias[i / 2] - s * offset<T>(BITS)) * plain[tile][i];
       }
     }
   }

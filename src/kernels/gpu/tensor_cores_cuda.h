@@ -36,30 +36,14 @@ inline void multiply_ones(float* sums, const unsigned int* b) {
 
 // What `pair` adds to packed elements: the least power of two whose float has a bit for each of theirs below it. For 8
 // bits in bfloat16 there is none.
-template <typename T, int BITS>
-inline float offset();
+template <typename T>
+inline float offset(int bits);
 template <>
-inline float offset<bfloat16, 4>() {
-  return 128;
+inline float offset<bfloat16>(int bits) {
+  return bits < 8 ? 128 : 0;
 }
 template <>
-inline float offset<bfloat16, 6>() {
-  return 128;
-}
-template <>
-inline float offset<bfloat16, 8>() {
-  return 0;
-}
-template <>
-inline float offset<float16, 4>() {
-  return 1024;
-}
-template <>
-inline float offset<float16, 6>() {
-  return 1024;
-}
-template <>
-inline float offset<float16, 8>() {
+inline float offset<float16>(int) {
   return 1024;
 }
 
@@ -92,11 +76,11 @@ inline unsigned int element(const unsigned int* words, int i) {
 template <typename T, int BITS>
 inline unsigned int pair(const unsigned int* words, int i) {
   const unsigned int both = element<BITS>(words, i) | element<BITS>(words, i + 1) << 16;
-  if (offset<T, BITS>() == 0) {
+  if (offset<T>(BITS) == 0) {
     // Integers below 256 are floats whose lower half is zero.
     const float first = (float)(both & 0xffff);
     const float second = (float)(both >> 16);
     return __float_as_uint(first) >> 16 | (__float_as_uint(second) & 0xffff0000);
   }
-  return both | (offset<T, BITS>() == 128 ? 0x43004300 : 0x64006400);
+  return both | (offset<T>(BITS) == 128 ? 0x43004300 : 0x64006400);
 }

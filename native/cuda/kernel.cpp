@@ -101,7 +101,7 @@ constexpr size_t most_launches = 64;
 struct Kernel {
   std::string name;
   std::string ptx;
-  std::map<std::array<int, 7>, std::shared_ptr<mlx::core::Primitive>> launches;
+  std::map<std::array<int, 8>, std::shared_ptr<mlx::core::Primitive>> launches;
 };
 
 }  // namespace
@@ -124,12 +124,13 @@ extern "C" void quire_cuda_kernel_free(void* kernel) {
 }
 
 // Adds a launch to the graph. The kernel's arguments are pointers to the inputs, which are made contiguous, then to
-// the outputs. `shapes` has the outputs' shapes one after the other. `grid` is in threads. Appends the outputs to
-// `results`. Returns 0, or 1 after calling mlx-c's error handler. One thread at a time.
+// the outputs. `shapes` has the outputs' shapes one after the other. `grid` is in threads; a group has `shared` bytes of
+// memory beyond what the kernel declares. Appends the outputs to `results`. Returns 0, or 1 after calling mlx-c's error
+// handler. One thread at a time.
 extern "C" int quire_cuda_kernel_apply(mlx_vector_array results, void* kernel, mlx_vector_array inputs,
                                        size_t outputs, const int* shapes, const size_t* ranks,
                                        const mlx_dtype* dtypes, const int grid[3], const int group[3],
-                                       mlx_stream stream) {
+                                       int shared, mlx_stream stream) {
   try {
     auto* own = static_cast<Kernel*>(kernel);
     std::vector<mlx::core::Shape> output_shapes;
@@ -142,14 +143,14 @@ extern "C" int quire_cuda_kernel_apply(mlx_vector_array results, void* kernel, m
     if (own->launches.size() >= most_launches) {
       own->launches.clear();
     }
-    auto& launch = own->launches[{grid[0], grid[1], grid[2], group[0], group[1], group[2], on.index}];
+    auto& launch = own->launches[{grid[0], grid[1], grid[2], group[0], group[1], group[2], shared, on.index}];
     std::vector<mlx::core::array> arrays;
     if (launch) {
       arrays = mlx::core::array::make_arrays(output_shapes, output_dtypes, launch, mlx_vector_array_get_(inputs));
     } else {
       arrays = mlx::core::fast::precompiled_cuda_kernel(
           own->name, own->ptx, mlx_vector_array_get_(inputs), output_shapes, output_dtypes, {},
-          {grid[0], grid[1], grid[2]}, {group[0], group[1], group[2]}, 0, std::nullopt, true, on);
+          {grid[0], grid[1], grid[2]}, {group[0], group[1], group[2]}, shared, std::nullopt, true, on);
       launch = arrays.at(0).primitive_ptr();
     }
     for (auto& array : arrays) {

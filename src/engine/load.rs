@@ -76,6 +76,7 @@ fn run_on(
     use std::collections::BTreeSet;
 
     use crate::kernels::gpu::{PagedShape, Wanted};
+    use crate::log::Level;
     use crate::mlx::{Device, Gpu};
     use crate::model::QuantMode;
     use crate::model::layers::Kernels;
@@ -116,8 +117,12 @@ fn run_on(
             pages,
             gated: config.gated_widths(),
             packings: packings.into_iter().collect(),
+            experts: config.has_experts(),
         };
+        let begun = std::time::Instant::now();
         mlx_rs::with_stream(&stream, || own.check(&wanted));
+        let took = begun.elapsed().as_secs_f32();
+        crate::log::write(Level::Debug, format_args!("compiled and checked kernels in {took:.2} s"));
     }
     mlx_rs::memory::clear_cache()?;
     crate::mlx::trim_host_allocator();

@@ -1,5 +1,6 @@
 //! How much of a prompt may ride along with streams that are decoding: as much as keeps a step under twice
-//! what it takes without.
+//! what it takes without. Where hardly any would, for what a step costs more with any prompt at all (a GPU's launches),
+//! so much that its tokens take as long again: fewer would hold up the streams more often, for nothing.
 //!
 //! Measured as the engine runs, for what a prompt token costs beside a batch of decoding rows differs by
 //! orders of magnitude between devices and models.
@@ -32,6 +33,41 @@ impl Mean {
     }
 }
 
+/// A line through the latest points, fitted by least squares; each new one counts against those before it. As long as
+/// they do not tell otherwise it runs through the origin, which is a point of its own.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    x: Mean,
+    y: Mean,
+    xx: Mean,
+    xy: Mean,
+}
+
+/// How much the origin counts against all other points.
+const ORIGIN: f64 = 0.05;
+
+impl Line {
+    fn add(&mut self, x: f64, y: f64) {
+        self.x.add(x);
+        self.y.add(y);
+        self.xx.add(x * x);
+        self.xy.add(x * y);
+    }
+
+    /// Its height at 0 and its slope, neither below 0; `None` without a point.
+    fn fit(&self) -> Option<(f64, f64)> {
+        let (x, y, xx, xy) = (self.x.0?, self.y.0?, self.xx.0?, self.xy.0?);
+        let all = 1.0 + ORIGIN;
+        let spread = all * xx - x * x;
+        let slope = if spread > 0.0 { ((all * xy - x * y) / spread).max(0.0) } else { 0.0 };
+        // Where it would begin below 0 the slope is that from the origin.
+        match (y - slope * x) / all {
+            height if height >= 0.0 => Some((height, slope)),
+            _ => Some((0.0, y / x.max(1.0))),
+        }
+    }
+}
+
 /// What a step is made of, as far as its time goes.
 #[derive(Debug, Clone, Copy)]
 struct Load {
@@ -50,8 +86,8 @@ pub(super) struct Pace {
     decode_step: BTreeMap<usize, Mean>,
     /// Decoding rows of the step launched last.
     decode_rows: usize,
-    /// Seconds that a prompt token adds to a step.
-    prompt_token: Mean,
+    /// Seconds that prompt tokens add to a step, by how many they are.
+    prompt: Line,
 }
 
 impl Pace {
@@ -88,7 +124,7 @@ impl Pace {
             return;
         }
         let decoding = self.decoding(load.decode_rows).unwrap_or(0.0);
-        self.prompt_token.add((took - decoding).max(0.0) / load.prompt_tokens as f64);
+        self.prompt.add(load.prompt_tokens as f64, (took - decoding).max(0.0));
     }
 
     /// Seconds of a step of so many decoding rows only, as far as known: else those of the next fewer, or of the
@@ -109,10 +145,11 @@ impl Pace {
 
     /// Most prompt tokens for the next step, if it has decoding rows.
     pub fn prompt_tokens(&self) -> usize {
-        let (Some(step), Some(token)) = (self.decoding(self.decode_rows.max(1)), self.prompt_token.0) else {
+        let (Some(step), Some((any, token))) = (self.decoding(self.decode_rows.max(1)), self.prompt.fit())
+        else {
             return FIRST_GUESS;
         };
-        let tokens = SHARE * step / token.max(1e-9);
+        let tokens = (SHARE * step - any).max(any) / token.max(1e-9);
         (tokens as usize).max(LEAST)
     }
 }
@@ -167,6 +204,37 @@ mod tests {
         assert_eq!(pace.prompt_tokens(), LEAST);
         run(&mut pace, now, &[(1, 1000, 10); 160]);
         assert!(pace.prompt_tokens() > 100_000);
+    }
+
+    #[test]
+    fn prompts_that_cost_much_however_short_come_in_longer_pieces() {
+        // A step of 13 ms, 40 ms more with any prompt, 0.1 ms a prompt token.
+        let took = |tokens: usize| 13 + 40 + tokens as u64 / 10;
+        let mut pace = Pace::default();
+        let mut now = run(&mut pace, Instant::now(), &[(0, 200, 60)]);
+        now = run(&mut pace, now, &[(1, 0, 13); 4]);
+        let mut steps = 0;
+        let mut left = 64 * 20;
+        while left > 0 {
+            let tokens = pace.prompt_tokens().min(64).min(left);
+            now = run(&mut pace, now, &[(1, tokens, took(tokens)), (1, 0, 13)]);
+            (steps, left) = (steps + 1, left - tokens);
+        }
+        assert!(steps <= 30, "{steps} steps for 20 prompts of 64 tokens");
+    }
+
+    #[test]
+    fn noise_in_pieces_of_one_size_is_not_taken_for_a_cost_of_their_own() {
+        let mut pace = Pace::default();
+        let mut now = run(&mut pace, Instant::now(), &[(8, 0, 20); 20]);
+        // 1 ms a token, give or take a quarter.
+        for i in 0..200u64 {
+            let tokens = 15 + i as usize % 3;
+            now = run(&mut pace, now, &[(8, tokens, 20 + tokens as u64 + i * 7 % 9 - 4)]);
+            if i > 20 {
+                assert!((12..=22).contains(&pace.prompt_tokens()), "{}", pace.prompt_tokens());
+            }
+        }
     }
 
     #[test]

@@ -40,6 +40,17 @@ pub struct KernelSource<'a> {
     pub dtype: Dtype,
     /// Numbers that it is compiled for.
     pub constants: &'a [(&'static str, i32)],
+    /// What its registers should leave room for (CUDA's compiler is told, Metal's is not).
+    pub bounds: Option<Bounds>,
+}
+
+/// How many groups of how many threads should run at a time on one of the GPU's processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Threads of a group.
+    pub threads: i32,
+    /// Groups.
+    pub groups: i32,
 }
 
 /// A compiled kernel (for Metal: one that MLX compiles when it first runs).
@@ -62,6 +73,8 @@ pub struct Launch<'a> {
     pub grid: [i32; 3],
     /// Threads of a group.
     pub group: [i32; 3],
+    /// Bytes of memory that a group shares beyond what the kernel declares (CUDA only).
+    pub shared: i32,
 }
 
 impl GpuKernel {

@@ -22,7 +22,7 @@ pub use array::{
 pub use device::{Device, Gpu};
 #[cfg(quire_host_op)]
 pub use host_op::{Faults, Held, Inputs, host_op};
-pub use kernel::{Elements, GpuKernel, KernelSource, Launch};
+pub use kernel::{Bounds, Elements, GpuKernel, KernelSource, Launch};
 pub use load::LazyReads;
 pub use memory::{available_host_memory, host_memory, return_zero_pages, trim_host_allocator};
 pub use quantized::{Packing, dequantize, gather_qmm, quantized_matmul};

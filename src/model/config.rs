@@ -104,6 +104,11 @@ impl ModelConfig {
         widths
     }
 
+    /// Whether some of its feed-forward layers are of experts.
+    pub fn has_experts(&self) -> bool {
+        self.moe.is_some() || self.hybrid.as_ref().is_some_and(|hybrid| hybrid.experts.is_some())
+    }
+
     /// The longest context this library runs the model with, in tokens: attention is over all of it, so where the
     /// model's own has a window, no more than that.
     pub fn max_context(&self) -> usize {

@@ -3,10 +3,12 @@
 //! Promises: a kernel is used only after it agreed, on this device and with the model's own shapes, with a
 //! calculation on the host; one that does not compile or differs steps aside with a warning.
 
+mod by_expert;
 mod checks;
 mod pages;
 mod plan;
 mod product;
+mod sizes;
 mod swiglu;
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,7 @@ mod tests;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+pub use by_expert::{ByExpert, Groups};
 pub use pages::{LayerNumbers, PageKernels, PagedShape, Stored};
 pub use plan::PagePlan;
 pub use product::{Packed, QuantizedProduct};
@@ -36,6 +39,7 @@ struct Checked {
     pages: OnceCell<Option<PageKernels>>,
     swiglu: OnceCell<Vec<SwiGlu>>,
     products: OnceCell<Vec<QuantizedProduct>>,
+    by_expert: OnceCell<Option<ByExpert>>,
 }
 
 /// What a model asks of kernels.
@@ -49,6 +53,8 @@ pub struct Wanted {
     pub gated: Vec<usize>,
     /// How its matrices are packed: bits of an element, elements of a group.
     pub packings: Vec<(usize, usize)>,
+    /// Whether it has experts.
+    pub experts: bool,
 }
 
 impl GpuKernels {
@@ -69,13 +75,19 @@ impl GpuKernels {
         let swiglu = wanted.gated.iter().map(|&width| SwiGlu::checked(gpu, width, dtype));
         let swiglu = swiglu.filter_map(|kernel| passed("gated activation", kernel)).collect();
         // MLX's own are good on Metal.
-        let packings = wanted.packings.iter().filter(|_| gpu == Gpu::Cuda && dtype != Dtype::Float32);
+        let tensor_cores = gpu == Gpu::Cuda && dtype != Dtype::Float32;
+        let packings = wanted.packings.iter().filter(|_| tensor_cores);
         let products = packings.map(|&(bits, group)| QuantizedProduct::checked(gpu, bits, group, dtype));
-        let products = products.filter_map(|kernel| passed("quantized product", kernel)).collect();
+        let products: Vec<QuantizedProduct> =
+            products.filter_map(|kernel| passed("quantized product", kernel)).collect();
+        let by_expert = wanted.experts && tensor_cores;
+        let by_expert =
+            by_expert.then(|| passed("expert's rows", ByExpert::checked(gpu, &products))).flatten();
         // All are empty unless a model is checked twice; then the first result stays.
         let _ = self.checked.pages.set(pages);
         let _ = self.checked.swiglu.set(swiglu);
         let _ = self.checked.products.set(products);
+        let _ = self.checked.by_expert.set(by_expert);
     }
 
     /// Products with matrices that are packed so, if they passed.
@@ -86,6 +98,11 @@ impl GpuKernels {
     /// Whether there are products of any kind.
     pub fn has_products(&self) -> bool {
         self.checked.products.get().is_some_and(|products| !products.is_empty())
+    }
+
+    /// What puts pairs of a row and an expert in order, if it passed.
+    pub fn by_expert(&self) -> Option<&ByExpert> {
+        self.checked.by_expert.get()?.as_ref()
     }
 
     /// Those that write and read pages themselves, if they passed.
@@ -124,5 +141,5 @@ fn source<'a>(
         Gpu::Cuda => (include_str!("prelude_cuda.h"), include_str!("entry_cuda.h")),
         Gpu::Metal => (include_str!("prelude_metal.h"), include_str!("entry_metal.h")),
     };
-    KernelSource { name, header, entry, body, inputs, outputs, dtype, constants }
+    KernelSource { name, header, entry, body, inputs, outputs, dtype, constants, bounds: None }
 }

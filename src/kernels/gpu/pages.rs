@@ -145,6 +145,7 @@ impl PageKernels {
             shapes: &[&[tokens, heads as i32, head_dim as i32], &[1]],
             grid: [groups * STORE_THREADS, tokens, 1],
             group: [STORE_THREADS, 1, 1],
+            shared: 0,
         };
         // SAFETY: 32 threads write a head of a token, whole, to the queries or into the pool, one thread `stored`. A
         // plan's blocks are inside the pool, since a step's ids are checked before they get here, and the spare
@@ -165,6 +166,7 @@ impl PageKernels {
             shapes: &[&[tokens, (heads * head_dim) as i32]],
             grid: [heads as i32 * ATTEND_THREADS, tokens, 1],
             group: [ATTEND_THREADS, 1, 1],
+            shared: 0,
         };
         // SAFETY: a group writes its head of its token, whole; blocks are inside the pool, as above.
         let mut outputs = unsafe { self.attend.launch(&[queries, pool, plan], &launch)? };

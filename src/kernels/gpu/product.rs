@@ -1,23 +1,26 @@
-//! Products of quantized matrices with few rows, on CUDA's tensor cores.
+//! Products of quantized matrices on CUDA's tensor cores.
 //!
-//! MLX multiplies 2 to 7 rows one after the other there, and from 8 rows on with a kernel made for prompts, which takes
-//! most of a minute to compile when a machine first runs it. This one serves up to [`MOST_ROWS`] rows, and one row of
-//! each of several experts. A row's result does not depend on how many others there are.
+//! MLX multiplies 2 to 7 rows one after the other there, and from 8 rows on with a kernel that takes most of a minute
+//! to compile when a machine first runs it. Of these one is for few rows and for a row of each of several experts, one
+//! for many rows and for the rows of each expert. A row's result does not depend on how many others there are, nor on
+//! which of the kernels multiplies it.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
-use mlx_rs::ops;
-
+use super::by_expert::Groups;
+use super::sizes::Sizes;
 use super::{checks, source};
 use crate::error::{Error, Result, Status};
-use crate::mlx::{Array, Dtype, Elements, Gpu, GpuKernel, Launch};
+use crate::mlx::{Array, Bounds, Dtype, Elements, Gpu, GpuKernel, KernelSource, Launch};
 
-/// The most rows it multiplies at a time.
-pub const MOST_ROWS: i32 = 32;
-
-/// Threads of a group: eight warps share 16 rows of the matrix.
+/// Threads of a group: eight warps.
 const THREADS: i32 = 256;
+
+/// Rows of a matrix that a group of the kernel for many rows takes, and rows of `x` at a time.
+const TILE: [i32; 2] = [128, 64];
+
+/// Of the groups of columns that are on their way to a group's memory: so many, or as many as have room in that of a
+/// chip for which CUDA guarantees least (99 KiB, compute capability 8.6).
+const MOST_STAGES: i32 = 4;
+const STAGE_BYTES: i32 = 96 << 10;
 
 const INPUTS: [(&str, Elements); 6] = [
     ("x", Elements::Numbers),
@@ -40,22 +43,25 @@ pub struct Packed<'a> {
     pub biases: &'a Array,
 }
 
-/// The kernel for one way of packing.
+/// The kernels for one way of packing.
 pub struct QuantizedProduct {
-    /// By how many times 8 rows they take.
-    by_tiles: [(i32, GpuKernel); 3],
+    /// For few rows, by how many times 8 they take.
+    few: [(i32, GpuKernel); 4],
     of_experts: GpuKernel,
+    many: GpuKernel,
+    grouped: GpuKernel,
+    /// Bytes of memory that a group of the last two shares.
+    shared: i32,
     bits: i32,
     group: i32,
     dtype: Dtype,
-    /// Numbers that launches want to know, in the device's memory.
-    sizes: RefCell<BTreeMap<[u32; 4], Array>>,
+    sizes: Sizes,
 }
 
 impl QuantizedProduct {
     /// Compiled for affine elements of so many bits in groups of so many, and compared with a calculation on the host.
     ///
-    /// Errors: `DeviceError` if it does not take them, does not compile, or differs.
+    /// Errors: `DeviceError` if they do not take them, do not compile, or differ.
     pub(super) fn checked(gpu: Gpu, bits: usize, group: usize, dtype: Dtype) -> Result<QuantizedProduct> {
         let packing = matches!((bits, group), (4 | 8, 32 | 64 | 128) | (6, 64 | 128));
         if gpu != Gpu::Cuda || !packing || dtype == Dtype::Float32 {
@@ -63,27 +69,35 @@ impl QuantizedProduct {
             return Err(Error::new(Status::DeviceError, message));
         }
         let (bits, group) = (bits as i32, group as i32);
-        let kernel = |tiles: i32, gather: bool| -> Result<GpuKernel> {
-            let constants = [
-                ("BITS", bits),
-                ("GROUP", group),
-                ("TILES", tiles),
-                ("GATHER", gather.into()),
-                ("THREADS", THREADS),
-            ];
+        let common = [("BITS", bits), ("GROUP", group), ("THREADS", THREADS)];
+        let few = |tiles: i32, gather: bool| -> Result<GpuKernel> {
+            let constants = [&common[..], &[("TILES", tiles), ("GATHER", gather.into())]].concat();
             let body = include_str!("quantized_product_cuda.h");
-            let mut source =
-                source(gpu, "quire_quantized_product", body, &INPUTS, &OUTPUTS, dtype, &constants);
-            source.header = concat!(include_str!("prelude_cuda.h"), include_str!("tensor_cores_cuda.h"));
-            GpuKernel::new(gpu, &source)
+            let name = "quire_quantized_product";
+            let source = source(gpu, name, body, &INPUTS, &OUTPUTS, dtype, &constants);
+            GpuKernel::new(gpu, &KernelSource { header: HEADER, ..source })
+        };
+        let stage = stage_bytes(bits, group);
+        let stages = (STAGE_BYTES / stage).clamp(2, MOST_STAGES);
+        let many = |grouped: bool| -> Result<GpuKernel> {
+            let own = [("STAGES", stages), ("ROWS_OF_X", TILE[1]), ("GROUPED", grouped.into())];
+            let constants = [&common[..], &own].concat();
+            let body = include_str!("quantized_tiles_cuda.h");
+            let source = source(gpu, "quire_quantized_tiles", body, &INPUTS, &OUTPUTS, dtype, &constants);
+            // One group's products run while another waits for memory.
+            let bounds = Some(Bounds { threads: THREADS, groups: 2 });
+            GpuKernel::new(gpu, &KernelSource { header: HEADER, bounds, ..source })
         };
         let product = QuantizedProduct {
-            by_tiles: [(1, kernel(1, false)?), (2, kernel(2, false)?), (4, kernel(4, false)?)],
-            of_experts: kernel(1, true)?,
+            few: [(1, few(1, false)?), (2, few(2, false)?), (4, few(4, false)?), (8, few(8, false)?)],
+            of_experts: few(1, true)?,
+            many: many(false)?,
+            grouped: many(true)?,
+            shared: stages * stage,
             bits,
             group,
             dtype,
-            sizes: RefCell::default(),
+            sizes: Sizes::default(),
         };
         checks::product(&product)?;
         Ok(product)
@@ -99,11 +113,10 @@ impl QuantizedProduct {
         self.dtype
     }
 
-    /// Whether it multiplies so many rows of this type with such a matrix.
-    pub fn takes(&self, count: i32, dtype: Dtype, packed: Packed<'_>) -> bool {
+    /// Whether it multiplies rows of this type with such a matrix.
+    pub fn takes(&self, dtype: Dtype, packed: Packed<'_>) -> bool {
         let (rows, columns) = self.shape(packed);
-        (1..=MOST_ROWS).contains(&count)
-            && [dtype, packed.scales.dtype(), packed.biases.dtype()] == [self.dtype; 3]
+        [dtype, packed.scales.dtype(), packed.biases.dtype()] == [self.dtype; 3]
             && rows % 16 == 0
             && columns % 64 == 0
     }
@@ -111,60 +124,82 @@ impl QuantizedProduct {
     /// `x` `[n, columns]` times the transpose: `[n, rows]`. The matrix must be one that it [`takes`](Self::takes).
     pub fn multiply(&self, x: &Array, packed: Packed<'_>) -> Result<Array> {
         let (count, (rows, columns)) = (x.dim(0), self.shape(packed));
-        let tiles = self.by_tiles.iter().find(|(tiles, _)| count <= 8 * tiles);
-        let Some((_, kernel)) =
-            tiles.filter(|_| x.dim(-1) == columns && self.takes(count, x.dtype(), packed))
-        else {
-            return Err(Error::internal("a quantized product of sizes that its kernel does not take"));
-        };
-        let sizes = self.sizes([count, rows, columns, 1])?;
-        self.launch(kernel, x, packed, [&sizes, &sizes], &[count, rows], [rows / 16, 1])
+        if count < 1 || x.dim(-1) != columns || !self.takes(x.dtype(), packed) {
+            return Err(Error::internal("a quantized product of sizes that its kernels do not take"));
+        }
+        let sizes = &self.sizes.array([count, rows, columns, 1])?;
+        let inputs = [x, packed.weight, packed.scales, packed.biases, sizes, sizes];
+        match self.few.iter().find(|(tiles, _)| count <= 8 * tiles) {
+            Some((_, kernel)) => launch(kernel, &inputs, &[count, rows], [rows / 16, 1], 0),
+            None => {
+                let groups = [in_tiles(rows, TILE[0]), in_tiles(count, TILE[1])];
+                launch(&self.many, &inputs, &[count, rows], groups, self.shared)
+            }
+        }
     }
 
     /// Of a stack: rows `x`, `[.., columns]`, times the transposes of the matrices that `experts` names; as many follow
     /// each other in `experts` for each row as it has more elements than there are rows. Gives
     /// `[experts.., 1, rows]`.
     pub fn gather(&self, x: &Array, packed: Packed<'_>, experts: &Array) -> Result<Array> {
-        let (rows, columns) = self.shape(packed);
-        let (given, pairs) = (x.size() as i32 / columns, experts.size() as i32);
-        if x.dim(-1) != columns || given == 0 || pairs % given != 0 || !self.takes(1, x.dtype(), packed) {
-            return Err(Error::internal("a product of experts of sizes that its kernel does not take"));
-        }
-        let sizes = self.sizes([given, rows, columns, pairs / given])?;
+        let (rows, pairs) = (self.shape(packed).0, experts.size() as i32);
+        let sizes = &self.sizes_of_pairs(x, packed, pairs)?;
         let shape = [experts.shape(), &[1, rows]].concat();
-        self.launch(&self.of_experts, x, packed, [&sizes, experts], &shape, [rows / 16, pairs])
+        let inputs = [x, packed.weight, packed.scales, packed.biases, sizes, experts];
+        launch(&self.of_experts, &inputs, &shape, [rows / 16, pairs], 0)
     }
 
-    fn launch(
-        &self,
-        kernel: &GpuKernel,
-        x: &Array,
-        packed: Packed<'_>,
-        [sizes, experts]: [&Array; 2],
-        shape: &[i32],
-        [groups, pairs]: [i32; 2],
-    ) -> Result<Array> {
-        let launch = Launch { shapes: &[shape], grid: [groups * THREADS, pairs, 1], group: [THREADS, 1, 1] };
-        let inputs = [x, packed.weight, packed.scales, packed.biases, sizes, experts];
-        // SAFETY: a group writes 16 columns of every row, or of its expert's; the rows, the matrix and its scales have
-        // the sizes that were looked at. Experts are places in the router's scores, of which there is one each.
-        let mut outputs = unsafe { kernel.launch(&inputs, &launch)? };
-        outputs.pop().ok_or_else(|| Error::internal("a kernel gave no output"))
+    /// The same with the rows of each expert together; gives `[pairs, rows]`.
+    pub fn grouped(&self, x: &Array, packed: Packed<'_>, groups: &Groups) -> Result<Array> {
+        let rows = self.shape(packed).0;
+        if packed.weight.dim(0) != groups.experts {
+            return Err(Error::internal("groups of rows for another number of experts"));
+        }
+        let sizes = &self.sizes_of_pairs(x, packed, groups.pairs)?;
+        let inputs = [x, packed.weight, packed.scales, packed.biases, sizes, &groups.list];
+        let blocks = [in_tiles(rows, TILE[0]), groups.experts];
+        launch(&self.grouped, &inputs, &[groups.pairs, rows], blocks, self.shared)
+    }
+
+    fn sizes_of_pairs(&self, x: &Array, packed: Packed<'_>, pairs: i32) -> Result<Array> {
+        let (rows, columns) = self.shape(packed);
+        let given = x.size() as i32 / columns;
+        if x.dim(-1) != columns || given == 0 || pairs % given != 0 || !self.takes(x.dtype(), packed) {
+            return Err(Error::internal("a product of experts of sizes that its kernels do not take"));
+        }
+        self.sizes.array([given, rows, columns, pairs / given])
     }
 
     /// Rows and columns of a matrix.
     fn shape(&self, packed: Packed<'_>) -> (i32, i32) {
         (packed.scales.dim(-2), packed.scales.dim(-1) * self.group)
     }
+}
 
-    fn sizes(&self, sizes: [i32; 4]) -> Result<Array> {
-        let key = sizes.map(i32::cast_unsigned);
-        if let Some(array) = self.sizes.borrow().get(&key) {
-            return Ok(array.clone());
-        }
-        // A copy that the device makes lies in its own memory.
-        let array = ops::add(Array::from_slice(&key, &[4]), Array::from_slice(&[0u32], &[1]))?;
-        self.sizes.borrow_mut().insert(key, array.clone());
-        Ok(array)
-    }
+const HEADER: &str = concat!(include_str!("prelude_cuda.h"), include_str!("tensor_cores_cuda.h"));
+
+/// How many tiles cover so many.
+fn in_tiles(count: i32, tile: i32) -> i32 {
+    (count + tile - 1) / tile
+}
+
+/// Bytes of a group of columns of a tile in a group's memory (`STAGE` in quantized_tiles_cuda.h).
+fn stage_bytes(bits: i32, group: i32) -> i32 {
+    let x = 2 * group + if group < 64 { 0 } else { 16 };
+    TILE[1] * x + TILE[0] * group * bits / 8
+}
+
+fn launch(
+    kernel: &GpuKernel,
+    inputs: &[&Array],
+    shape: &[i32],
+    [across, down]: [i32; 2],
+    shared: i32,
+) -> Result<Array> {
+    let launch =
+        Launch { shapes: &[shape], grid: [across * THREADS, down, 1], group: [THREADS, 1, 1], shared };
+    // SAFETY: a group writes its columns of every row, of its rows, or of its expert's; the rows, the matrix and its
+    // scales have the sizes that were looked at. Experts are places in the router's scores, of which there is one each.
+    let mut outputs = unsafe { kernel.launch(inputs, &launch)? };
+    outputs.pop().ok_or_else(|| Error::internal("a kernel gave no output"))
 }

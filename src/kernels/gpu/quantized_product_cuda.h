@@ -1,5 +1,5 @@
-  // x W^T for few rows of x, by tensor cores: 16 rows of W and 8 of x at a time. Eight warps share 16 rows of W and take
-  // its groups in turn. Within a group any order of its columns will do, as long as both operands have the same:
+  // x W^T for few rows of x, by tensor cores: 16 rows of W and 8 of x at a time. Eight warps share 16 rows of W, each has
+  // an eighth of its groups. Within a group any order of its columns will do, as long as both operands have the same:
   // each of four lanes takes a run of them, which lies in one piece in memory. Elements enter as they are packed, offset
   // by a power of two (an `or` makes a float of one); scale, bias and offset are applied to the sums of a group:
   // sum (s q + b) x = s sum (q + offset) x + (b - s offset) sum x.
@@ -24,12 +24,14 @@
   for (int tile = 0; tile < TILES; ++tile) {
     for (int i = 0; i < 4; ++i) sums[tile][i] = 0;
   }
+  const int end = ((warp + 1) * groups + WARPS - 1) / WARPS;
 #pragma unroll 1
-  for (int group = warp; group < groups; group += WARPS) {
+  for (int group = (warp * groups + WARPS - 1) / WARPS; group < end; ++group) {
     const float scale[2] = {float(scales[(first + quad) * groups + group]),
                             float(scales[(first + quad + 8) * groups + group])};
-    const float bias[2] = {float(biases[(first + quad) * groups + group]),
-                           float(biases[(first + quad + 8) * groups + group])};
+    const float shift[2] = {
+        shift_of<T>(scale[0], float(biases[(first + quad) * groups + group]), BITS),
+        shift_of<T>(scale[1], float(biases[(first + quad + 8) * groups + group]), BITS)};
     float products[TILES][4];
     float plain[TILES][4];
     for (int tile = 0; tile < TILES; ++tile) {
@@ -60,8 +62,7 @@
     }
     for (int tile = 0; tile < TILES; ++tile) {
       for (int i = 0; i < 4; ++i) {
-        const float s = scale[i / 2];
-        sums[tile][i] += s * products[tile][i] + (bias[i / 2] - s * offset<T>(BITS)) * plain[tile][i];
+        sums[tile][i] = with_group(sums[tile][i], products[tile][i], plain[tile][i], scale[i / 2], shift[i / 2]);
       }
     }
   }

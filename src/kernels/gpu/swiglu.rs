@@ -54,7 +54,7 @@ impl SwiGlu {
         *last = self.width;
         let rows: i32 = shape[..shape.len() - 1].iter().product();
         let grid = [(self.width + THREADS - 1) / THREADS * THREADS, rows, 1];
-        let launch = Launch { shapes: &[&shape], grid, group: [THREADS, 1, 1] };
+        let launch = Launch { shapes: &[&shape], grid, group: [THREADS, 1, 1], shared: 0 };
         // SAFETY: a thread reads and writes one column below the width of one of the rows.
         let mut outputs = unsafe { self.kernel.launch(&[both], &launch)? };
         outputs.pop().ok_or_else(|| Error::internal("a kernel gave no output"))

@@ -75,12 +75,55 @@ inline unsigned int element(const unsigned int* words, int i) {
 // Elements `i` and `i + 1` of packed ones, offset, as two floats in a word.
 template <typename T, int BITS>
 inline unsigned int pair(const unsigned int* words, int i) {
-  const unsigned int both = element<BITS>(words, i) | element<BITS>(words, i + 1) << 16;
   if (offset<T>(BITS) == 0) {
-    // Integers below 256 are floats whose lower half is zero.
-    const float first = (float)(both & 0xffff);
-    const float second = (float)(both >> 16);
-    return __float_as_uint(first) >> 16 | (__float_as_uint(second) & 0xffff0000);
+    // Integers below 256 are floats whose lower half is zero; so are those with 2^23 added, but for that.
+    const unsigned int word = words[i * BITS / 32];
+    const float first = __uint_as_float(__byte_perm(word, 0x4b000000, 0x7440 + i % 4)) - 8388608.0f;
+    const float second = __uint_as_float(__byte_perm(word, 0x4b000000, 0x7440 + i % 4 + 1)) - 8388608.0f;
+    return __byte_perm(__float_as_uint(first), __float_as_uint(second), 0x7632);
+  }
+  unsigned int both;
+  if (BITS == 4) {
+    // A byte has both; it and its copy 12 bits up have the right bits where they belong.
+    both = __byte_perm(words[i / 8], 0, 0x4440 + i % 8 / 2) * 0x1001 & 0x000f000f;
+  } else {
+    both = element<BITS>(words, i) | element<BITS>(words, i + 1) << 16;
   }
   return both | (offset<T>(BITS) == 128 ? 0x43004300 : 0x64006400);
+}
+
+// A group's part of a sum of sum (s q + b) x: `product` is sum (q + offset) x, `plain` sum x. Spelled out, so that each kernel rounds
+// alike.
+inline float with_group(float sum, float product, float plain, float scale, float shift) {
+  return __fmaf_rn(shift, plain, __fmaf_rn(scale, product, sum));
+}
+
+// What a group's plain sum is multiplied by: b - s offset.
+template <typename T>
+inline float shift_of(float scale, float bias, int bits) {
+  return __fmaf_rn(-scale, offset<T>(bits), bias);
+}
+
+// Keeps the compiler from calculating a number anew wherever it is used, to save registers.
+inline void keep(unsigned int& x) { asm volatile("" : "+r"(x)); }
+
+// Where a place in shared memory is, for `copy_later`.
+inline unsigned int shared_place(const void* at) {
+  unsigned long shared;
+  asm("cvta.to.shared.u64 %0, %1;" : "=l"(shared) : "l"(at));
+  return shared;
+}
+
+// 16 bytes on their way from the device's memory to shared memory, behind this thread's back; zeros if not `there`.
+inline void copy_later(unsigned int to, const void* from, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+
+// Ends a batch of such copies.
+inline void end_batch() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until only so many of the last batches may still be on their way.
+template <int COUNT>
+inline void wait_for_batches() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(COUNT) : "memory");
 }

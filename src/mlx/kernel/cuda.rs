@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use mlx_sys::{mlx_dtype, mlx_stream, mlx_vector_array};
 
-use super::{Elements, KernelSource, Launch, c_text};
+use super::{Bounds, Elements, KernelSource, Launch, c_text};
 use crate::error::{Error, Result, Status};
 use crate::mlx::Dtype;
 
@@ -30,6 +30,7 @@ unsafe extern "C" {
         dtypes: *const mlx_dtype,
         grid: *const i32,
         group: *const i32,
+        shared: i32,
         stream: mlx_stream,
     ) -> i32;
 }
@@ -80,6 +81,7 @@ impl Kernel {
                 dtypes.as_ptr(),
                 grid,
                 group,
+                launch.shared,
                 stream,
             ) == 0
         }
@@ -111,10 +113,12 @@ fn text(source: &KernelSource<'_>, name: &str) -> Result<String> {
     let arguments: Vec<String> = inputs.chain(outputs).collect();
     let constants = source.constants.iter().map(|(name, value)| format!("constexpr int {name} = {value};\n"));
     let constants: String = constants.collect();
-    let (header, entry, body) = (source.header, source.entry, source.body);
+    let bounds = source.bounds.map_or_else(String::new, |Bounds { threads, groups }| {
+        format!("__launch_bounds__({threads}, {groups}) ")
+    });
+    let (header, entry, body, arguments) = (source.header, source.entry, source.body, arguments.join(", "));
     Ok(format!(
-        "{header}\nusing T = {numbers};\n{constants}extern \"C\" __global__ void {name}({}) {{\n{entry}{body}}}\n",
-        arguments.join(", ")
+        "{header}\nusing T = {numbers};\n{constants}extern \"C\" __global__ void {bounds}{name}({arguments}) {{\n{entry}{body}}}\n",
     ))
 }
 
@@ -133,12 +137,16 @@ mod tests {
             outputs: &[("out", Elements::Numbers)],
             dtype: Dtype::Bfloat16,
             constants: &[("BY", 3)],
+            bounds: None,
         };
         let text = text(&source, "add_3").unwrap();
         assert!(text.contains("using T = bfloat16;\nconstexpr int BY = 3;\n"), "{text}");
         let arguments =
             "add_3(const T* a, const unsigned int* plan, const float* by, T* out) {\n  const int thread";
         assert!(text.contains(arguments), "{text}");
-        assert!(self::text(&KernelSource { dtype: Dtype::Int32, ..source }, "x").is_err());
+        let bounded = KernelSource { bounds: Some(Bounds { threads: 256, groups: 2 }), ..source };
+        let text = self::text(&bounded, "add_3").unwrap();
+        assert!(text.contains("__global__ void __launch_bounds__(256, 2) add_3(const T* a"), "{text}");
+        assert!(self::text(&KernelSource { dtype: Dtype::Int32, ..bounded }, "x").is_err());
     }
 }

@@ -4,12 +4,13 @@
 use mlx_rs::ops;
 
 use super::activation::Relu2;
-use super::{FeedForward, Kernels, Matrix, Router, Routes};
+use super::{Chosen, FeedForward, Kernels, Matrix, Router, Routes};
 use crate::error::Result;
+use crate::kernels::gpu::{GpuKernels, Groups};
 use crate::mlx::{Array, Dtype};
 
-/// From so many rows and experts on, rows are sorted by expert: then MLX multiplies each expert's rows
-/// together, and reads its weights once.
+/// From so many rows and experts on, rows are sorted by expert: then an expert's rows are multiplied together, and its
+/// weights read once.
 const SORT_FROM: i32 = 64;
 
 /// What lies between an expert's two projections.
@@ -42,13 +43,12 @@ impl ExpertLinear {
         Ok(ExpertLinear { parts })
     }
 
-    /// Rows `[.., 1, in]` by the experts that `experts`, of their leading shape or one it broadcasts to,
-    /// names: `[.., 1, out]`.
-    fn forward(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+    /// Rows by the experts chosen for them.
+    fn forward(&self, x: &Array, chosen: &Chosen<'_>) -> Result<Array> {
         match self.parts.as_slice() {
-            [part] => part.gather(x, experts, sorted),
+            [part] => part.gather(x, chosen),
             parts => {
-                let outputs = parts.iter().map(|part| part.gather(x, experts, sorted));
+                let outputs = parts.iter().map(|part| part.gather(x, chosen));
                 Ok(ops::concatenate(&outputs.collect::<Result<Vec<_>>>()?, -1)?)
             }
         }
@@ -107,15 +107,27 @@ impl Experts {
             return kernels.experts(x, &routes.experts, &routes.weights, experts);
         }
         let (rows, k) = (x.dim(0), routes.experts.dim(1));
-        let each = if rows * k >= SORT_FROM {
-            self.sorted(x, &routes.experts)?
+        let each = if rows * k < SORT_FROM {
+            self.run(&x.reshape(&[rows, 1, 1, -1])?, &Chosen::Each(&routes.experts))?
+        } else if let Some(groups) = self.groups(x.dtype(), &routes.experts)? {
+            self.run(x, &Chosen::Grouped(&groups))?
         } else {
-            let x = x.reshape(&[rows, 1, 1, -1])?;
-            self.run(&x, &routes.experts, false)?
+            self.sorted(x, &routes.experts)?
         };
         let each = each.reshape(&[rows, k, -1])?;
         let weighted = ops::multiply(&each, routes.weights.expand_dims(-1)?)?;
         Ok(weighted.sum_axis(1, false)?.as_dtype(each.dtype())?)
+    }
+
+    /// Each expert's rows, for kernels of ours, if those take every projection.
+    fn groups(&self, dtype: Dtype, experts: &Array) -> Result<Option<Groups>> {
+        let Some(by_expert) = self.kernels.gpu().and_then(GpuKernels::by_expert) else { return Ok(None) };
+        let parts = || self.up.parts.iter().chain(&self.down.parts);
+        let count = parts().flat_map(Matrix::arrays).map(|stack| stack.dim(0)).next().unwrap_or(0);
+        match by_expert.takes(count) && parts().all(|part| part.takes_groups(dtype)) {
+            true => Ok(Some(by_expert.groups(experts, count)?)),
+            false => Ok(None),
+        }
     }
 
     /// Each row's experts' outputs, row by row, `[rows * k, 1, out]`, computed in the order of experts.
@@ -127,17 +139,17 @@ impl Experts {
         let rows = ops::floor_divide(&order, k)?;
         // (An axis added later would have a stride that MLX's grouped product on CUDA takes for a row's length.)
         let x = x.reshape(&[x.dim(0), 1, -1])?.take_axis(rows, 0)?;
-        let each = self.run(&x, &experts.take_axis(&order, 0)?, true)?;
+        let each = self.run(&x, &Chosen::Sorted(&experts.take_axis(&order, 0)?))?;
         Ok(each.take_axis(&place, 0)?)
     }
 
-    fn run(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
-        let inner = self.up.forward(x, experts, sorted)?;
+    fn run(&self, x: &Array, chosen: &Chosen<'_>) -> Result<Array> {
+        let inner = self.up.forward(x, chosen)?;
         let inner = match &self.between {
             Between::SwiGlu => self.kernels.swiglu(&inner)?,
             Between::Relu2(relu2) => relu2.forward(&inner)?,
         };
-        self.down.forward(&inner, experts, sorted)
+        self.down.forward(&inner, chosen)
     }
 
     /// Every array it holds memory with.

@@ -2,8 +2,8 @@
 
 use mlx_rs::ops;
 
-use crate::error::Result;
-use crate::kernels::gpu::{GpuKernels, Packed, QuantizedProduct};
+use crate::error::{Error, Result};
+use crate::kernels::gpu::{GpuKernels, Groups, Packed, QuantizedProduct};
 use crate::mlx::{self, Array, Dtype, Packing};
 use crate::model::{QuantMode, QuantParams};
 
@@ -37,6 +37,17 @@ pub enum Matrix {
         #[cfg(quire_host_op)]
         host: Option<(HostKernels, HostMatrix)>,
     },
+}
+
+/// Which matrices of a stack rows are multiplied with.
+pub enum Chosen<'a> {
+    /// Rows `[.., 1, columns]` with those that experts, of their leading shape or one it broadcasts to, name: `[.., 1, rows]`.
+    Each(&'a Array),
+    /// The same, where experts never fall.
+    Sorted(&'a Array),
+    /// Rows `[n, columns]`, each with as many as there are pairs for it: `[pairs, rows]`. Only for a stack that
+    /// [`takes_groups`](Matrix::takes_groups).
+    Grouped(&'a Groups),
 }
 
 impl Matrix {
@@ -85,20 +96,20 @@ impl Matrix {
         })
     }
 
-    /// The kernel of ours for a GPU that multiplies so many rows of this type, and the matrix as it wants it.
-    fn product(&self, count: i32, dtype: Dtype) -> Option<(&QuantizedProduct, Packed<'_>)> {
+    /// The kernel of ours for a GPU that multiplies rows of this type, and the matrix as it wants it.
+    fn product(&self, dtype: Dtype) -> Option<(&QuantizedProduct, Packed<'_>)> {
         let Matrix::Quantized { weight, scales, biases: Some(biases), params, gpu: Some(gpu), .. } = self
         else {
             return None;
         };
         let packed = Packed { weight, scales, biases };
         let product = gpu.product((params.bits, params.group_size))?;
-        (params.mode == QuantMode::Affine && product.takes(count, dtype, packed)).then_some((product, packed))
+        (params.mode == QuantMode::Affine && product.takes(dtype, packed)).then_some((product, packed))
     }
 
     /// `x` `[n, columns]` times the transpose: `[n, rows]`.
     pub fn multiply(&self, x: &Array) -> Result<Array> {
-        if let Some((product, packed)) = self.product(x.dim(0), x.dtype()) {
+        if let Some((product, packed)) = self.product(x.dtype()) {
             return product.multiply(x, packed);
         }
         Ok(match self {
@@ -123,12 +134,20 @@ impl Matrix {
         })
     }
 
-    /// Of a stack: rows `[.., 1, columns]` times the transposes of the matrices that `experts`, of their
-    /// leading shape or one it broadcasts to, names: `[.., 1, rows]`. `sorted`: `experts` never falls.
-    pub fn gather(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
-        if let Some((product, packed)) = self.product(1, x.dtype()).filter(|_| !sorted) {
-            return product.gather(x, packed, experts);
-        }
+    /// Whether rows of this type can be multiplied [`Chosen::Grouped`].
+    pub fn takes_groups(&self, dtype: Dtype) -> bool {
+        self.product(dtype).is_some()
+    }
+
+    /// Of a stack: rows times the transposes of the matrices that are chosen for them.
+    pub fn gather(&self, x: &Array, chosen: &Chosen<'_>) -> Result<Array> {
+        let (experts, sorted) = match (chosen, self.product(x.dtype())) {
+            (Chosen::Grouped(groups), Some((product, packed))) => return product.grouped(x, packed, groups),
+            (Chosen::Grouped(_), None) => return Err(Error::internal("a stack that takes no groups")),
+            (Chosen::Each(experts), Some((product, packed))) => return product.gather(x, packed, experts),
+            (Chosen::Each(experts), None) => (*experts, false),
+            (Chosen::Sorted(experts), _) => (*experts, true),
+        };
         Ok(match self {
             Matrix::Dense { transposed, .. } => ops::gather_mm(x, transposed, None, experts, sorted)?,
             Matrix::Quantized { weight, scales, biases, params, .. } => {

@@ -19,7 +19,7 @@ pub use embedding::Embedding;
 pub use experts::{Activation, ExpertLayer, ExpertLinear, Experts};
 pub use head_norms::HeadNorms;
 pub(crate) use linear::packing;
-pub use linear::{Linear, Matrix};
+pub use linear::{Chosen, Linear, Matrix};
 pub use mamba::{Mamba, MambaWeights};
 pub use mlp::{FeedForward, GatedMlp, SquaredReluMlp};
 pub use norm::RmsNorm;

@@ -27,6 +27,9 @@ use crate::sampling::device::{Choice, pick};
 use crate::sampling::{PromptLogprobs, RowSampling};
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
 
+/// On a GPU the launches of a prompt's part cost as much as the part itself up to about so many tokens.
+const GPU_PROMPT_TOKENS: usize = 64;
+
 /// A model, its pages, and the steps in flight. Lives on one thread.
 pub struct MlxRunner {
     // Dropped before the device they live on.
@@ -260,6 +263,10 @@ impl Runner for MlxRunner {
             self.kernels.check()?;
             logits.to_vec_exact().map_err(|e| Error::internal(format!("reading logits: {e}")))
         })
+    }
+
+    fn least_prompt_tokens(&self) -> usize {
+        if self.device.is_gpu() { GPU_PROMPT_TOKENS } else { super::runner::LEAST_PROMPT_TOKENS }
     }
 
     fn reset(&mut self) -> Result<()> {

@@ -1,9 +1,8 @@
 //! How much of a prompt may ride along with streams that are decoding: as much as keeps a step under twice
-//! what it takes without. Where hardly any would, for what a step costs more with any prompt at all (a GPU's launches),
-//! so much that its tokens take as long again: fewer would hold up the streams more often, for nothing.
+//! what it takes without.
 //!
 //! Measured as the engine runs, for what a prompt token costs beside a batch of decoding rows differs by
-//! orders of magnitude between devices and models.
+//! orders of magnitude between devices and models. But never fewer tokens than the runner says are worth a step.
 //!
 //! The measure is what a step took when that many rows decoded and nothing else was done: what the streams are
 //! used to, not what decoding takes by now. While a prompt is long in coming the streams' own contexts grow; a
@@ -14,10 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::scheduler::{RowInput, Step};
 
-/// Prompt tokens a step takes beside decoding rows before anything was measured.
+/// Prompt tokens a step takes beside decoding rows before anything was measured, if the least are not more.
 const FIRST_GUESS: usize = 4;
-/// And never fewer than this: prompts must move on, and while they do, the streams' own contexts grow.
-const LEAST: usize = 2;
 /// The part of a decoding step's time that prompt tokens may take on top of it; less than 1, for times vary.
 const SHARE: f64 = 0.8;
 /// How much a new measurement counts against those before it.
@@ -33,41 +30,6 @@ impl Mean {
     }
 }
 
-/// A line through the latest points, fitted by least squares; each new one counts against those before it. As long as
-/// they do not tell otherwise it runs through the origin, which is a point of its own.
-#[derive(Debug, Clone, Copy, Default)]
-struct Line {
-    x: Mean,
-    y: Mean,
-    xx: Mean,
-    xy: Mean,
-}
-
-/// How much the origin counts against all other points.
-const ORIGIN: f64 = 0.05;
-
-impl Line {
-    fn add(&mut self, x: f64, y: f64) {
-        self.x.add(x);
-        self.y.add(y);
-        self.xx.add(x * x);
-        self.xy.add(x * y);
-    }
-
-    /// Its height at 0 and its slope, neither below 0; `None` without a point.
-    fn fit(&self) -> Option<(f64, f64)> {
-        let (x, y, xx, xy) = (self.x.0?, self.y.0?, self.xx.0?, self.xy.0?);
-        let all = 1.0 + ORIGIN;
-        let spread = all * xx - x * x;
-        let slope = if spread > 0.0 { ((all * xy - x * y) / spread).max(0.0) } else { 0.0 };
-        // Where it would begin below 0 the slope is that from the origin.
-        match (y - slope * x) / all {
-            height if height >= 0.0 => Some((height, slope)),
-            _ => Some((0.0, y / x.max(1.0))),
-        }
-    }
-}
-
 /// What a step is made of, as far as its time goes.
 #[derive(Debug, Clone, Copy)]
 struct Load {
@@ -77,8 +39,10 @@ struct Load {
 }
 
 /// Times of steps, and what follows from them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    /// Never fewer prompt tokens than this: prompts must move on, and while they do, the streams' own contexts grow.
+    least: usize,
     /// Launched steps that were not collected.
     in_flight: VecDeque<Load>,
     last_collected: Option<Instant>,
@@ -86,11 +50,23 @@ pub(super) struct Pace {
     decode_step: BTreeMap<usize, Mean>,
     /// Decoding rows of the step launched last.
     decode_rows: usize,
-    /// Seconds that prompt tokens add to a step, by how many they are.
-    prompt: Line,
+    /// Seconds that a prompt token adds to a step.
+    prompt_token: Mean,
 }
 
 impl Pace {
+    /// Nothing measured yet.
+    pub fn new(least: usize) -> Pace {
+        Pace {
+            least,
+            in_flight: VecDeque::new(),
+            last_collected: None,
+            decode_step: BTreeMap::new(),
+            decode_rows: 0,
+            prompt_token: Mean::default(),
+        }
+    }
+
     /// A step has been launched.
     pub fn launched(&mut self, step: &Step, now: Instant) {
         let is_decode = |input: &RowInput| match input {
@@ -124,7 +100,7 @@ impl Pace {
             return;
         }
         let decoding = self.decoding(load.decode_rows).unwrap_or(0.0);
-        self.prompt.add(load.prompt_tokens as f64, (took - decoding).max(0.0));
+        self.prompt_token.add((took - decoding).max(0.0) / load.prompt_tokens as f64);
     }
 
     /// Seconds of a step of so many decoding rows only, as far as known: else those of the next fewer, or of the
@@ -145,12 +121,11 @@ impl Pace {
 
     /// Most prompt tokens for the next step, if it has decoding rows.
     pub fn prompt_tokens(&self) -> usize {
-        let (Some(step), Some((any, token))) = (self.decoding(self.decode_rows.max(1)), self.prompt.fit())
-        else {
-            return FIRST_GUESS;
+        let (Some(step), Some(token)) = (self.decoding(self.decode_rows.max(1)), self.prompt_token.0) else {
+            return FIRST_GUESS.max(self.least);
         };
-        let tokens = (SHARE * step - any).max(any) / token.max(1e-9);
-        (tokens as usize).max(LEAST)
+        let tokens = SHARE * step / token.max(1e-9);
+        (tokens as usize).max(self.least)
     }
 }
 
@@ -159,6 +134,8 @@ mod tests {
     use super::*;
     use crate::scheduler::Row;
     use std::sync::Arc;
+
+    const LEAST: usize = 2;
 
     fn step(decode: usize, prompt: usize) -> Step {
         let row = |input| Row {
@@ -189,7 +166,7 @@ mod tests {
 
     #[test]
     fn prompts_get_their_share_of_a_decoding_step_on_top_of_it() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(LEAST);
         assert_eq!(pace.prompt_tokens(), FIRST_GUESS);
         // A step of 20 ms, 0.1 ms a prompt token.
         let now = run(&mut pace, Instant::now(), &[(8, 0, 20); 20]);
@@ -199,7 +176,7 @@ mod tests {
 
     #[test]
     fn slow_prompts_still_move_on_and_fast_ones_are_not_held_back() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(LEAST);
         let now = run(&mut pace, Instant::now(), &[(1, 0, 10), (1, 10, 1000)]);
         assert_eq!(pace.prompt_tokens(), LEAST);
         run(&mut pace, now, &[(1, 1000, 10); 160]);
@@ -207,39 +184,17 @@ mod tests {
     }
 
     #[test]
-    fn prompts_that_cost_much_however_short_come_in_longer_pieces() {
-        // A step of 13 ms, 40 ms more with any prompt, 0.1 ms a prompt token.
-        let took = |tokens: usize| 13 + 40 + tokens as u64 / 10;
-        let mut pace = Pace::default();
-        let mut now = run(&mut pace, Instant::now(), &[(0, 200, 60)]);
-        now = run(&mut pace, now, &[(1, 0, 13); 4]);
-        let mut steps = 0;
-        let mut left = 64 * 20;
-        while left > 0 {
-            let tokens = pace.prompt_tokens().min(64).min(left);
-            now = run(&mut pace, now, &[(1, tokens, took(tokens)), (1, 0, 13)]);
-            (steps, left) = (steps + 1, left - tokens);
-        }
-        assert!(steps <= 30, "{steps} steps for 20 prompts of 64 tokens");
-    }
-
-    #[test]
-    fn noise_in_pieces_of_one_size_is_not_taken_for_a_cost_of_their_own() {
-        let mut pace = Pace::default();
-        let mut now = run(&mut pace, Instant::now(), &[(8, 0, 20); 20]);
-        // 1 ms a token, give or take a quarter.
-        for i in 0..200u64 {
-            let tokens = 15 + i as usize % 3;
-            now = run(&mut pace, now, &[(8, tokens, 20 + tokens as u64 + i * 7 % 9 - 4)]);
-            if i > 20 {
-                assert!((12..=22).contains(&pace.prompt_tokens()), "{}", pace.prompt_tokens());
-            }
-        }
+    fn what_is_worth_a_step_is_never_cut() {
+        let mut pace = Pace::new(64);
+        assert_eq!(pace.prompt_tokens(), 64);
+        let now = run(&mut pace, Instant::now(), &[(1, 0, 10); 20]);
+        run(&mut pace, now, &[(1, 10, 1000)]);
+        assert_eq!(pace.prompt_tokens(), 64);
     }
 
     #[test]
     fn each_number_of_streams_is_measured_by_itself() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(LEAST);
         let now = run(&mut pace, Instant::now(), &[(1, 0, 10); 20]);
         let now = run(&mut pace, now, &[(8, 0, 30); 20]);
         let now = run(&mut pace, now, &[(1, 10, 20); 40]);
@@ -253,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_step_before_one_of_another_kind_is_not_believed() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(LEAST);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         pace.launched(&step(8, 0), at(0));
@@ -266,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_look_ahead_step_counts_from_the_end_of_the_one_before() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(LEAST);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         pace.launched(&step(1, 0), at(0));

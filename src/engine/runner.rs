@@ -23,6 +23,9 @@ impl Sampled {
     }
 }
 
+/// Where the time of a prompt's part grows with its length from the first token on.
+pub const LEAST_PROMPT_TOKENS: usize = 2;
+
 /// A row whose token is chosen when the tokens before it are known.
 #[derive(Debug, Clone, Copy)]
 pub struct Constrained<'a> {
@@ -66,6 +69,12 @@ pub trait Runner {
     fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
         let _ = step;
         Err(Error::new(Status::InvalidState, "this runner has no logits"))
+    }
+
+    /// The fewest tokens of a prompt that are worth a step beside decoding rows: where any cost the same, fewer would only
+    /// hold up the others more often.
+    fn least_prompt_tokens(&self) -> usize {
+        LEAST_PROMPT_TOKENS
     }
 
     /// Drops steps in flight and forgets all pages and slots, after an error.

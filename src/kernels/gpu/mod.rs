@@ -77,7 +77,8 @@ impl GpuKernels {
         // MLX's own are good on Metal.
         let tensor_cores = gpu == Gpu::Cuda && dtype != Dtype::Float32;
         let packings = wanted.packings.iter().filter(|_| tensor_cores);
-        let products = packings.map(|&(bits, group)| QuantizedProduct::checked(gpu, bits, group, dtype));
+        let products =
+            packings.map(|&packing| QuantizedProduct::checked(gpu, packing, dtype, wanted.experts));
         let products: Vec<QuantizedProduct> =
             products.filter_map(|kernel| passed("quantized product", kernel)).collect();
         let by_expert = wanted.experts && tensor_cores;

@@ -47,10 +47,9 @@ pub struct Packed<'a> {
 pub struct QuantizedProduct {
     /// For few rows, by how many times 8 they take.
     few: [(i32, GpuKernel); 4],
-    of_experts: GpuKernel,
     many: GpuKernel,
-    grouped: GpuKernel,
-    /// Bytes of memory that a group of the last two shares.
+    experts: Option<OfExperts>,
+    /// Bytes of memory that a group of the kernels in tiles shares.
     shared: i32,
     bits: i32,
     group: i32,
@@ -58,11 +57,22 @@ pub struct QuantizedProduct {
     sizes: Sizes,
 }
 
+/// Those for a model that has experts.
+struct OfExperts {
+    each: GpuKernel,
+    grouped: GpuKernel,
+}
+
 impl QuantizedProduct {
     /// Compiled for affine elements of so many bits in groups of so many, and compared with a calculation on the host.
     ///
     /// Errors: `DeviceError` if they do not take them, do not compile, or differ.
-    pub(super) fn checked(gpu: Gpu, bits: usize, group: usize, dtype: Dtype) -> Result<QuantizedProduct> {
+    pub(super) fn checked(
+        gpu: Gpu,
+        (bits, group): (usize, usize),
+        dtype: Dtype,
+        experts: bool,
+    ) -> Result<QuantizedProduct> {
         let packing = matches!((bits, group), (4 | 8, 32 | 64 | 128) | (6, 64 | 128));
         if gpu != Gpu::Cuda || !packing || dtype == Dtype::Float32 {
             let message = format!("{bits} bits in groups of {group} with {dtype:?} are left to MLX");
@@ -90,9 +100,12 @@ impl QuantizedProduct {
         };
         let product = QuantizedProduct {
             few: [(1, few(1, false)?), (2, few(2, false)?), (4, few(4, false)?), (8, few(8, false)?)],
-            of_experts: few(1, true)?,
             many: many(false)?,
-            grouped: many(true)?,
+            // A chip's driver takes its time for each when it first meets them.
+            experts: match experts {
+                true => Some(OfExperts { each: few(1, true)?, grouped: many(true)? }),
+                false => None,
+            },
             shared: stages * stage,
             bits,
             group,
@@ -101,6 +114,11 @@ impl QuantizedProduct {
         };
         checks::product(&product)?;
         Ok(product)
+    }
+
+    /// Whether it multiplies with stacks, too.
+    pub fn has_experts(&self) -> bool {
+        self.experts.is_some()
     }
 
     /// Bits of an element, and elements of a group.
@@ -146,7 +164,7 @@ impl QuantizedProduct {
         let sizes = &self.sizes_of_pairs(x, packed, pairs)?;
         let shape = [experts.shape(), &[1, rows]].concat();
         let inputs = [x, packed.weight, packed.scales, packed.biases, sizes, experts];
-        launch(&self.of_experts, &inputs, &shape, [rows / 16, pairs], 0)
+        launch(&self.of_experts()?.each, &inputs, &shape, [rows / 16, pairs], 0)
     }
 
     /// The same with the rows of each expert together; gives `[pairs, rows]`.
@@ -158,7 +176,11 @@ impl QuantizedProduct {
         let sizes = &self.sizes_of_pairs(x, packed, groups.pairs)?;
         let inputs = [x, packed.weight, packed.scales, packed.biases, sizes, &groups.list];
         let blocks = [in_tiles(rows, TILE[0]), groups.experts];
-        launch(&self.grouped, &inputs, &[groups.pairs, rows], blocks, self.shared)
+        launch(&self.of_experts()?.grouped, &inputs, &[groups.pairs, rows], blocks, self.shared)
+    }
+
+    fn of_experts(&self) -> Result<&OfExperts> {
+        self.experts.as_ref().ok_or_else(|| Error::internal("a product of experts for a model without any"))
     }
 
     fn sizes_of_pairs(&self, x: &Array, packed: Packed<'_>, pairs: i32) -> Result<Array> {

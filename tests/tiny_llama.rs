@@ -44,7 +44,7 @@ fn logits_of(name: &str) {
         let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
         let layout = PageLayout { kv_heads, num_blocks: 16, block_size: 16, head_dim };
         for case in expected_of(name) {
-            let mut pages = Pages::new(layout, config.layers, model.dtype(), device.is_gpu()).unwrap();
+            let mut pages = Pages::new(layout, config.layers, model.ends().dtype, device.is_gpu()).unwrap();
             let row = Row {
                 id: 1,
                 slot: 0,
@@ -64,7 +64,7 @@ fn logits_of(name: &str) {
                 Outputs::All => None,
                 Outputs::Nothing => panic!("no logits are wanted"),
             };
-            let logits = model.logits(&hidden, rows).unwrap();
+            let logits = model.ends().logits(&hidden, rows).unwrap();
             let logits = logits.to_vec_exact::<f32>().unwrap();
             for (own, want) in logits.iter().zip(&case.logits) {
                 assert!(

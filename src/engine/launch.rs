@@ -143,7 +143,7 @@ fn load(options: &EngineOptions, reports: &Sender<Report>) -> Result<Parts> {
         ..LoadOptions::default()
     };
     let (text, loaded) = std::thread::scope(|scope| {
-        let text = Beside::new(scope, || Text::load(&files));
+        let text = Beside::new(scope, "quire-tokenizer", || Text::load(&files));
         // Once the tokenizer is known to be bad, loading goes no further.
         let loaded =
             load::load(&files, &wanted, &mut |fraction, stage| !text.failed() && progress(fraction, stage));

@@ -110,10 +110,10 @@ fn run_on(
             head_dim: config.head_dim,
             block_size: options.block_size,
             norms: tensors.iter().any(|(name, _)| name.ends_with(".q_norm.weight")),
-            turns: model.rope().turns(),
+            turns: model.ends().rope.turns(),
         };
         let wanted = Wanted {
-            dtype: model.dtype(),
+            dtype: model.ends().dtype,
             pages,
             gated: config.gated_widths(),
             packings: packings.into_iter().collect(),
@@ -129,7 +129,7 @@ fn run_on(
     let budget = Budget {
         block_size: options.block_size,
         max_context,
-        element_bytes: kernels.page_element_bytes(model.dtype()),
+        element_bytes: kernels.page_element_bytes(model.ends().dtype),
         cache_bytes: options.cache_bytes,
         available: device.available_memory()?,
         share: if gpu { 2 } else { 4 },

@@ -100,7 +100,7 @@ impl MlxRunner {
             Outputs::All => None,
             Outputs::Rows(rows) => Some(rows),
         };
-        let logits = mlx::rows(&model.logits(&launched.computed, rows)?, batch.wanted as i32)?;
+        let logits = mlx::rows(&model.ends().logits(&launched.computed, rows)?, batch.wanted as i32)?;
 
         let (mut free, mut waiting) = (Vec::new(), Waiting::default());
         let (mut choices, mut slots) = (Vec::new(), Vec::new());
@@ -257,7 +257,8 @@ impl Runner for MlxRunner {
             let (_, hidden) = self.forward(step, &vec![None; step.rows.len()])?;
             let tokens: u32 = step.rows.iter().map(|row| row.input_len() as u32).sum();
             let rows: Vec<u32> = (0..tokens).collect();
-            let logits = self.model.logits(&hidden, Some(&Array::from_slice(&rows, &[tokens as i32])))?;
+            let logits =
+                self.model.ends().logits(&hidden, Some(&Array::from_slice(&rows, &[tokens as i32])))?;
             let logits = logits.as_dtype(Dtype::Float32)?;
             mlx_rs::transforms::eval(std::iter::once(&logits).chain(self.pages.arrays()))?;
             self.kernels.check()?;
@@ -329,7 +330,7 @@ fn make_pages(layout: PageLayout, shape: Shape, model: &dyn Model, kernels: &Ker
     let pages = match kernels {
         #[cfg(quire_host_op)]
         Kernels::Host(_) => Pages::on_host(layout, shape.layers)?,
-        _ => Pages::new(layout, shape.layers, model.dtype(), kernels.on_gpu())?,
+        _ => Pages::new(layout, shape.layers, model.ends().dtype, kernels.on_gpu())?,
     };
     Ok(match model.state_shape() {
         Some(state) => {

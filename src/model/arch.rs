@@ -4,7 +4,7 @@ use super::tensors::Part;
 use super::{ModelConfig, llama, mistral, nemotron_h, qwen2, qwen3, qwen3_moe};
 use crate::error::{Error, Result};
 #[cfg(feature = "mlx")]
-use crate::mlx::{Array, Dtype};
+use crate::mlx::Array;
 
 /// A model family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,17 +105,9 @@ pub trait Model {
         pages: &mut crate::cache::pages::Pages,
     ) -> Result<Array>;
 
-    /// The logits of these rows `[n]`, or of all, of what [`Model::forward`] gave: `[n, vocab]`.
-    fn logits(&self, hidden: &Array, rows: Option<&Array>) -> Result<Array>;
-
-    /// The rotation its rows need, to lay out a [`Batch`](super::batch::Batch).
-    fn rope(&self) -> &super::layers::Rope;
-
-    /// The type it computes in, and its pages hold.
-    fn dtype(&self) -> Dtype;
-
-    /// Whether its matrices are held as floats.
-    fn is_dense(&self) -> bool;
+    /// What is before and behind its layers: the logits of what [`Model::forward`] gives, and what a
+    /// [`Batch`](super::batch::Batch) is laid out by.
+    fn ends(&self) -> &super::layers::Ends;
 
     /// What one sequence's state in a recurrent layer looks like, if it has such layers.
     fn state_shape(&self) -> Option<crate::cache::states::StateShape> {

@@ -99,9 +99,9 @@ impl Batch {
             }
         }
         let wanted = outputs.len();
-        let padded = kernels.fill_up(tokens, model.is_dense());
+        let padded = kernels.fill_up(tokens, model.ends().dense);
         if let Some(&first) = outputs.first() {
-            outputs.resize(kernels.fill_up(wanted, model.is_dense()), first);
+            outputs.resize(kernels.fill_up(wanted, model.ends().dense), first);
         }
         Ok(Batch {
             rows: padded,
@@ -139,7 +139,7 @@ impl Plan {
         model: &dyn Model,
         kernels: &Kernels,
     ) -> Result<Plan> {
-        let (rope, dtype) = (model.rope(), model.dtype());
+        let (rope, dtype) = (&model.ends().rope, model.ends().dtype);
         if kernels.pages().is_some() {
             return Plan::in_place(rows, padded, pages, kernels);
         }
@@ -213,7 +213,7 @@ impl Plan {
             let (tokens, start) = (first..positions.len(), row.start as usize);
             own.push(HostRow { tokens, start, blocks: row.blocks.clone() });
         }
-        let (cos, sin) = model.rope().tables(&positions);
+        let (cos, sin) = model.ends().rope.tables(&positions);
         Plan::Host(std::sync::Arc::new(HostStep { rows: own, copies: copies.to_vec(), cos, sin }))
     }
 }

@@ -82,25 +82,18 @@ pub(super) fn mlp_parts(config: &ModelConfig, design: Design, module: &str) -> V
 #[cfg(feature = "mlx")]
 mod forward {
     use super::super::batch::Batch;
-    use super::super::layers::{
-        Attention, Embedding, FeedForward, GatedMlp, HeadNorms, Matrix, RmsNorm, Rope,
-    };
+    use super::super::layers::{Attention, Ends, FeedForward, GatedMlp, HeadNorms, RmsNorm, Rope};
     use super::super::weights::Weights;
     use super::super::{Model, ModelConfig};
     use super::Design;
     use crate::cache::pages::Pages;
     use crate::error::Result;
-    use crate::mlx::{Array, Dtype};
+    use crate::mlx::Array;
 
     /// A decoder with its weights.
     struct Decoder {
-        embedding: Embedding,
+        ends: Ends,
         layers: Vec<Layer>,
-        norm: RmsNorm,
-        output: Matrix,
-        rope: Rope,
-        dtype: Dtype,
-        dense: bool,
     }
 
     struct Layer {
@@ -134,7 +127,9 @@ mod forward {
         feed_forward: &LoadFeedForward,
     ) -> Result<Box<dyn Model>> {
         let eps = config.rms_norm_eps;
-        let embedding = weights.embedding("model.embed_tokens")?;
+        let factors = weights.values("rope_freqs.weight")?;
+        let rope = Rope::new(config, factors.as_deref(), weights.kernels());
+        let ends = weights.ends(["model.embed_tokens", "model.norm"], eps, tied, rope)?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             let at = |name: &str| format!("model.layers.{layer}.{name}");
@@ -145,17 +140,7 @@ mod forward {
                 feed_forward: feed_forward(weights, layer, &at("mlp"))?,
             });
         }
-        let output = if tied { embedding.matrix().clone() } else { weights.output("lm_head")? };
-        let factors = weights.values("rope_freqs.weight")?;
-        Ok(Box::new(Decoder {
-            embedding,
-            layers,
-            norm: weights.norm("model.norm", eps)?,
-            output,
-            rope: Rope::new(config, factors.as_deref(), weights.kernels()),
-            dtype: weights.dtype(),
-            dense: weights.is_dense(),
-        }))
+        Ok(Box::new(Decoder { ends, layers }))
     }
 
     /// Loads the attention module of this name; `layer` is the number of its pages.
@@ -190,34 +175,18 @@ mod forward {
 
     impl Model for Decoder {
         fn forward(&self, tokens: &Array, batch: &Batch, pages: &mut Pages) -> Result<Array> {
-            let mut x = self.embedding.forward(tokens)?;
+            let mut x = self.ends.embedding.forward(tokens)?;
             for layer in &self.layers {
                 let normed = layer.input_norm.forward(&x)?;
-                x = layer.attention.forward_onto(&normed, &x, batch, &self.rope, pages)?;
+                x = layer.attention.forward_onto(&normed, &x, batch, &self.ends.rope, pages)?;
                 let normed = layer.feed_forward_norm.forward(&x)?;
                 x = layer.feed_forward.forward_onto(&normed, &x)?;
             }
             Ok(x)
         }
 
-        fn logits(&self, hidden: &Array, rows: Option<&Array>) -> Result<Array> {
-            let hidden = match rows {
-                Some(rows) => &hidden.take_axis(rows, 0)?,
-                None => hidden,
-            };
-            self.output.multiply(&self.norm.forward(hidden)?)
-        }
-
-        fn rope(&self) -> &Rope {
-            &self.rope
-        }
-
-        fn dtype(&self) -> Dtype {
-            self.dtype
-        }
-
-        fn is_dense(&self) -> bool {
-            self.dense
+        fn ends(&self) -> &Ends {
+            &self.ends
         }
     }
 }

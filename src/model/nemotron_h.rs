@@ -107,8 +107,8 @@ fn expert_names(module: &str) -> [ExpertNames; 2] {
 mod forward {
     use super::super::batch::Batch;
     use super::super::layers::{
-        Activation, Attention, Embedding, Experts, FeedForward, Linear, Mamba, MambaWeights, Matrix, RmsNorm,
-        Rope, Router, SquaredReluMlp,
+        Activation, Attention, Ends, Experts, FeedForward, Linear, Mamba, MambaWeights, RmsNorm, Rope,
+        Router, SquaredReluMlp,
     };
     use super::super::weights::Weights;
     use super::super::{HybridExperts, LayerKind, MambaConfig, Model, ModelConfig};
@@ -116,17 +116,12 @@ mod forward {
     use crate::cache::pages::Pages;
     use crate::cache::states::StateShape;
     use crate::error::{Error, Result};
-    use crate::mlx::{Array, Dtype};
+    use crate::mlx::Array;
 
     /// Such a model with its weights.
     struct NemotronH {
-        embedding: Embedding,
+        ends: Ends,
         layers: Vec<(RmsNorm, Mixer)>,
-        norm: RmsNorm,
-        output: Matrix,
-        rope: Rope,
-        dtype: Dtype,
-        dense: bool,
     }
 
     enum Mixer {
@@ -138,12 +133,13 @@ mod forward {
     /// Loads it.
     pub fn load(config: &ModelConfig, weights: &mut Weights, tied: bool) -> Result<Box<dyn Model>> {
         let hybrid = config.hybrid.as_ref().ok_or_else(|| Error::internal("no layer kinds"))?;
-        let embedding = weights.embedding("backbone.embeddings")?;
+        let (eps, rope) = (config.rms_norm_eps, Rope::absent(config, weights.kernels()));
+        let ends = weights.ends(["backbone.embeddings", "backbone.norm_f"], eps, tied, rope)?;
         let mut layers = Vec::with_capacity(config.layers);
         // Layers with pages and layers with states are numbered on their own.
         let (mut paged, mut recurrent) = (0, 0);
         for (layer, &kind) in hybrid.kinds.iter().enumerate() {
-            let norm = weights.norm(&format!("backbone.layers.{layer}.norm"), config.rms_norm_eps)?;
+            let norm = weights.norm(&format!("backbone.layers.{layer}.norm"), eps)?;
             let at = |name: &str| format!("backbone.layers.{layer}.mixer.{name}");
             layers.push((
                 norm,
@@ -164,16 +160,7 @@ mod forward {
                 },
             ));
         }
-        let output = if tied { embedding.matrix().clone() } else { weights.output("lm_head")? };
-        Ok(Box::new(NemotronH {
-            embedding,
-            layers,
-            norm: weights.norm("backbone.norm_f", config.rms_norm_eps)?,
-            output,
-            rope: Rope::absent(config, weights.kernels()),
-            dtype: weights.dtype(),
-            dense: weights.is_dense(),
-        }))
+        Ok(Box::new(NemotronH { ends, layers }))
     }
 
     fn attention(
@@ -264,36 +251,22 @@ mod forward {
 
     impl Model for NemotronH {
         fn forward(&self, tokens: &Array, batch: &Batch, pages: &mut Pages) -> Result<Array> {
-            let mut x = self.embedding.forward(tokens)?;
+            let mut x = self.ends.embedding.forward(tokens)?;
             for (norm, mixer) in &self.layers {
                 let normed = norm.forward(&x)?;
                 x = match mixer {
                     Mixer::Mamba(mamba) => mamba.forward_onto(&normed, &x, batch, pages)?,
-                    Mixer::Attention(layer) => layer.forward_onto(&normed, &x, batch, &self.rope, pages)?,
+                    Mixer::Attention(layer) => {
+                        layer.forward_onto(&normed, &x, batch, &self.ends.rope, pages)?
+                    }
                     Mixer::FeedForward(layer) => layer.forward_onto(&normed, &x)?,
                 };
             }
             Ok(x)
         }
 
-        fn logits(&self, hidden: &Array, rows: Option<&Array>) -> Result<Array> {
-            let hidden = match rows {
-                Some(rows) => &hidden.take_axis(rows, 0)?,
-                None => hidden,
-            };
-            self.output.multiply(&self.norm.forward(hidden)?)
-        }
-
-        fn rope(&self) -> &Rope {
-            &self.rope
-        }
-
-        fn dtype(&self) -> Dtype {
-            self.dtype
-        }
-
-        fn is_dense(&self) -> bool {
-            self.dense
+        fn ends(&self) -> &Ends {
+            &self.ends
         }
 
         fn state_shape(&self) -> Option<StateShape> {

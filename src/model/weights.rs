@@ -23,7 +23,7 @@ use super::checkpoint::Checkpoint;
 use super::finite::Numbers;
 use super::from_gguf;
 use super::gguf::GgufType;
-use super::layers::{Embedding, Kernels, Linear, Matrix, RmsNorm, packing};
+use super::layers::{Embedding, Ends, Kernels, Linear, Matrix, RmsNorm, Rope, packing};
 use super::tensors::{ElementType, TensorInfo};
 use super::{Progress, QuantMode, QuantParams, WeightFormat};
 use crate::error::{Error, Result};
@@ -182,14 +182,28 @@ impl<'a> Weights<'a> {
     }
 
     /// The token embedding.
-    pub fn embedding(&mut self, module: &str) -> Result<Embedding> {
+    fn embedding(&mut self, module: &str) -> Result<Embedding> {
         let matrix = self.matrix(module)?.with_kernels(&self.kernels)?;
         self.keep(matrix.arrays())?;
         Ok(Embedding::new(matrix, self.dtype))
     }
 
+    /// The token embedding and the last norm of these names, and the output projection, which may share the embedding's
+    /// matrix.
+    pub fn ends(&mut self, [embedding, norm]: [&str; 2], eps: f32, tied: bool, rope: Rope) -> Result<Ends> {
+        let embedding = self.embedding(embedding)?;
+        Ok(Ends {
+            output: if tied { embedding.matrix().clone() } else { self.output("lm_head")? },
+            norm: self.norm(norm, eps)?,
+            embedding,
+            rope,
+            dtype: self.dtype,
+            dense: self.is_dense(),
+        })
+    }
+
     /// A matrix alone.
-    pub fn output(&mut self, module: &str) -> Result<Matrix> {
+    fn output(&mut self, module: &str) -> Result<Matrix> {
         let matrix = self.matrix(module)?.with_kernels(&self.kernels)?;
         self.keep(matrix.arrays())?;
         Ok(matrix)

@@ -16,9 +16,10 @@ pub(super) enum Beside<'scope, T> {
 }
 
 impl<'scope, T: Send + 'scope> Beside<'scope, T> {
-    /// Begins it.
+    /// Begins it, on a thread of this name.
     pub(super) fn new<'env>(
         scope: &'scope Scope<'scope, 'env>,
+        name: &str,
         work: impl Fn() -> Result<T> + Send + Copy + 'scope,
     ) -> Beside<'scope, T> {
         let failed = Arc::new(AtomicBool::new(false));
@@ -28,7 +29,7 @@ impl<'scope, T: Send + 'scope> Beside<'scope, T> {
             noted.store(done.is_err(), Ordering::Relaxed);
             done
         };
-        match std::thread::Builder::new().name("quire-tokenizer".into()).spawn_scoped(scope, noting) {
+        match std::thread::Builder::new().name(name.into()).spawn_scoped(scope, noting) {
             Ok(thread) => Beside::Running(thread, failed),
             Err(_) => Beside::Done(work()),
         }
@@ -47,7 +48,7 @@ impl<'scope, T: Send + 'scope> Beside<'scope, T> {
         match self {
             Beside::Running(thread, _) => thread
                 .join()
-                .unwrap_or_else(|_| Err(Error::internal("the thread that reads the tokenizer died"))),
+                .unwrap_or_else(|_| Err(Error::internal("a thread that loads part of a model died"))),
             Beside::Done(done) => done,
         }
     }
@@ -60,13 +61,13 @@ mod tests {
     #[test]
     fn results_errors_and_panics_come_back() {
         std::thread::scope(|scope| {
-            assert_eq!(Beside::new(scope, || Ok(7)).join().unwrap(), 7);
-            let failing = Beside::<()>::new(scope, || Err(Error::argument("no")));
+            assert_eq!(Beside::new(scope, "seven", || Ok(7)).join().unwrap(), 7);
+            let failing = Beside::<()>::new(scope, "failing", || Err(Error::argument("no")));
             while !failing.failed() {
                 std::thread::yield_now();
             }
             assert_eq!(failing.join().unwrap_err().message(), "no");
-            let e = Beside::<()>::new(scope, || panic!("injected")).join().unwrap_err();
+            let e = Beside::<()>::new(scope, "dying", || panic!("injected")).join().unwrap_err();
             assert!(e.message().contains("injected"), "{e}");
         });
     }

@@ -160,7 +160,8 @@ impl Scored {
                 let at = i * SCORED_AT_ONCE;
                 let count = piece.len();
                 let places: Vec<u32> = (first + at..first + at + count).map(|place| place as u32).collect();
-                let logits = model.logits(computed, Some(&Array::from_slice(&places, &[count as i32])))?;
+                let logits =
+                    model.ends().logits(computed, Some(&Array::from_slice(&places, &[count as i32])))?;
                 let top = how.map_or(0, |how| how.logprobs.top);
                 let values =
                     DeviceLogprobs::new(&logits, &Array::from_slice(piece, &[count as i32]), top > 0)?;

@@ -4,6 +4,7 @@
 mod activation;
 mod attention;
 mod embedding;
+mod ends;
 mod experts;
 mod head_norms;
 mod linear;
@@ -16,6 +17,7 @@ mod router;
 pub use activation::Relu2;
 pub use attention::Attention;
 pub use embedding::Embedding;
+pub use ends::Ends;
 pub use experts::{Activation, ExpertLayer, ExpertLinear, Experts};
 pub use head_norms::HeadNorms;
 pub(crate) use linear::packing;

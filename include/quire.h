@@ -279,7 +279,7 @@ typedef struct quire_engine_options {
     uint32_t max_waiting;
     // Longest prompt plus answer in tokens. Default 0: what the model was made for.
     uint32_t max_context;
-    // Most tokens computed in one step, 16 to 65536 and more than max_sequences. Long prompts are cut into
+    // Most tokens computed in one step, 16 to 32768 and more than max_sequences. Long prompts are cut into
     // chunks that leave room for the streams that are decoding. Default 512.
     uint32_t max_step_tokens;
     // Tokens in one page of the key-value cache, a power of two from 1 to 1024. Default 16.

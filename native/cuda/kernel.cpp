@@ -140,10 +140,11 @@ extern "C" int quire_cuda_kernel_apply(mlx_vector_array results, void* kernel, m
       output_dtypes.push_back(mlx_dtype_to_cpp(dtypes[i]));
     }
     const auto on = mlx_stream_get_(stream);
-    if (own->launches.size() >= most_launches) {
+    const std::array<int, 8> sizes = {grid[0], grid[1], grid[2], group[0], group[1], group[2], shared, on.index};
+    if (own->launches.size() >= most_launches && own->launches.count(sizes) == 0) {
       own->launches.clear();
     }
-    auto& launch = own->launches[{grid[0], grid[1], grid[2], group[0], group[1], group[2], shared, on.index}];
+    auto& launch = own->launches[sizes];
     std::vector<mlx::core::array> arrays;
     if (launch) {
       arrays = mlx::core::array::make_arrays(output_shapes, output_dtypes, launch, mlx_vector_array_get_(inputs));

@@ -27,8 +27,9 @@ use crate::sampling::device::{Choice, pick};
 use crate::sampling::{PromptLogprobs, RowSampling};
 use crate::scheduler::{Row, RowInput, SequenceId, Step};
 
-/// On a GPU the launches of a prompt's part cost as much as the part itself up to about so many tokens.
-const GPU_PROMPT_TOKENS: usize = 64;
+/// On CUDA the launches for a prompt's part cost more than its tokens up to about so many (inferred from what prompts of
+/// 64 and of 512 tokens take).
+const CUDA_PROMPT_TOKENS: usize = 64;
 
 /// A model, its pages, and the steps in flight. Lives on one thread.
 pub struct MlxRunner {
@@ -267,7 +268,10 @@ impl Runner for MlxRunner {
     }
 
     fn least_prompt_tokens(&self) -> usize {
-        if self.device.is_gpu() { GPU_PROMPT_TOKENS } else { super::runner::LEAST_PROMPT_TOKENS }
+        match self.device.gpu() {
+            Some(Gpu::Cuda) => CUDA_PROMPT_TOKENS,
+            _ => super::runner::LEAST_PROMPT_TOKENS,
+        }
     }
 
     fn reset(&mut self) -> Result<()> {

@@ -65,7 +65,7 @@ impl EngineOptions {
         }
         in_range("max_sequences", self.max_sequences, 1, 4096)?;
         in_range("max_waiting", self.max_waiting, 0, 1_000_000)?;
-        in_range("max_step_tokens", self.max_step_tokens, 16, 65536)?;
+        in_range("max_step_tokens", self.max_step_tokens, 16, 32768)?;
         in_range("block_tokens", self.block_tokens, 1, 1024)?;
         if self.max_step_tokens <= self.max_sequences {
             return Err(Error::argument(format!(

@@ -23,7 +23,7 @@ impl Sampled {
     }
 }
 
-/// Where the time of a prompt's part grows with its length from the first token on.
+/// [`Runner::least_prompt_tokens`] where the time of a prompt's part grows with its length from the first token on.
 pub const LEAST_PROMPT_TOKENS: usize = 2;
 
 /// A row whose token is chosen when the tokens before it are known.
@@ -71,8 +71,8 @@ pub trait Runner {
         Err(Error::new(Status::InvalidState, "this runner has no logits"))
     }
 
-    /// The fewest tokens of a prompt that are worth a step beside decoding rows: where any cost the same, fewer would only
-    /// hold up the others more often.
+    /// The fewest tokens of a prompt that are worth a step beside decoding rows: where any cost the same, fewer would
+    /// only hold up the others more often.
     fn least_prompt_tokens(&self) -> usize {
         LEAST_PROMPT_TOKENS
     }

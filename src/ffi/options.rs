@@ -48,7 +48,7 @@ pub struct quire_engine_options {
     pub max_waiting: u32,
     /// Longest prompt plus answer in tokens. Default 0: what the model was made for.
     pub max_context: u32,
-    /// Most tokens computed in one step, 16 to 65536 and more than `max_sequences`. Long prompts are cut into
+    /// Most tokens computed in one step, 16 to 32768 and more than `max_sequences`. Long prompts are cut into
     /// chunks that leave room for the streams that are decoding. Default 512.
     pub max_step_tokens: u32,
     /// Tokens in one page of the key-value cache, a power of two from 1 to 1024. Default 16.

@@ -22,7 +22,7 @@ pub enum Elements {
     Counts,
 }
 
-/// A kernel's source. The body is text that both languages understand.
+/// A kernel's source. The body is text that both languages understand, or of a kernel for one of them.
 pub struct KernelSource<'a> {
     /// Its name, unlike that of any other kernel.
     pub name: &'static str,
@@ -40,7 +40,7 @@ pub struct KernelSource<'a> {
     pub dtype: Dtype,
     /// Numbers that it is compiled for.
     pub constants: &'a [(&'static str, i32)],
-    /// What its registers should leave room for (CUDA's compiler is told, Metal's is not).
+    /// Limits its registers so that there is room for these (CUDA's compiler is told, Metal's is not).
     pub bounds: Option<Bounds>,
 }
 

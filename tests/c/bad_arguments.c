@@ -128,7 +128,7 @@ static void engine_options_are_checked(void) {
     CHECK_OPTION_REFUSED(options.max_sequences = 4097, QUIRE_INVALID_ARGUMENT, "max_sequences");
     CHECK_OPTION_REFUSED(options.max_waiting = 1000001, QUIRE_INVALID_ARGUMENT, "max_waiting");
     CHECK_OPTION_REFUSED(options.max_step_tokens = 15, QUIRE_INVALID_ARGUMENT, "max_step_tokens");
-    CHECK_OPTION_REFUSED(options.max_step_tokens = 65537, QUIRE_INVALID_ARGUMENT, "max_step_tokens");
+    CHECK_OPTION_REFUSED(options.max_step_tokens = 32769, QUIRE_INVALID_ARGUMENT, "max_step_tokens");
     CHECK_OPTION_REFUSED(options.block_tokens = 0, QUIRE_INVALID_ARGUMENT, "block_tokens");
     CHECK_OPTION_REFUSED(options.block_tokens = 24, QUIRE_INVALID_ARGUMENT, "block_tokens");
     CHECK_OPTION_REFUSED(options.block_tokens = 2048, QUIRE_INVALID_ARGUMENT, "block_tokens");

@@ -12,7 +12,7 @@ arg_group model_group(model_options *options) {
         {.name = "max-context", .kind = ARG_U32, .value = &options->max_context, .placeholder = "N",
          .min = 1, .max = UINT32_MAX, .help = "longest prompt plus answer in tokens (default: the model's)"},
         {.name = "max-step-tokens", .kind = ARG_U32, .value = &options->max_step_tokens, .placeholder = "N",
-         .min = 16, .max = 65536, .help = "most tokens computed in one step"},
+         .min = 16, .max = 32768, .help = "most tokens computed in one step"},
         {.name = "block-tokens", .kind = ARG_U32, .value = &options->block_tokens, .placeholder = "N",
          .min = 1, .max = 1024, .help = "tokens in one page of the key-value cache, a power of two"},
         {.name = "cache-mib", .kind = ARG_U64, .value = &options->cache_mib, .placeholder = "N",

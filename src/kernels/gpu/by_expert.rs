@@ -3,7 +3,7 @@
 use super::sizes::Sizes;
 use super::{QuantizedProduct, checks, source};
 use crate::error::{Error, Result, Status};
-use crate::mlx::{Array, Dtype, Elements, Gpu, GpuKernel, Launch};
+use crate::mlx::{Array, Bounds, Dtype, Elements, Gpu, GpuKernel, KernelSource, Launch};
 
 /// Threads of the one group that there is, and the most experts.
 const THREADS: i32 = 1024;
@@ -29,7 +29,8 @@ pub struct Groups {
 }
 
 impl ByExpert {
-    /// Compiled, and compared with a calculation on the host, and so are these products with what it gives.
+    /// Compiled, and compared with a calculation on the host; and these products of its groups are compared with those of
+    /// each row.
     ///
     /// Errors: `DeviceError` if it is not for such a GPU, does not compile, or something differs.
     pub(super) fn checked(gpu: Gpu, products: &[QuantizedProduct]) -> Result<ByExpert> {
@@ -39,7 +40,9 @@ impl ByExpert {
         let (body, constants) = (include_str!("by_expert_cuda.h"), [("THREADS", THREADS)]);
         // It has no numbers: any type will do.
         let source = source(gpu, "quire_by_expert", body, &INPUTS, &OUTPUTS, Dtype::Float32, &constants);
-        let by_expert = ByExpert { kernel: GpuKernel::new(gpu, &source)?, sizes: Sizes::default() };
+        let bounds = Some(Bounds { threads: THREADS, groups: 1 });
+        let kernel = GpuKernel::new(gpu, &KernelSource { bounds, ..source })?;
+        let by_expert = ByExpert { kernel, sizes: Sizes::default() };
         checks::by_expert(&by_expert)?;
         products.iter().try_for_each(|product| checks::grouped(product, &by_expert))?;
         Ok(by_expert)

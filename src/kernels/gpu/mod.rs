@@ -1,7 +1,8 @@
-//! Fused kernels for GPUs: one text for Metal and CUDA, with a thin prelude for each.
+//! Fused kernels for GPUs: one text for Metal and CUDA, with a thin prelude for each, but for products of quantized matrices,
+//! which are for CUDA's tensor cores.
 //!
-//! Promises: a kernel is used only after it agreed, on this device and with the model's own shapes, with a
-//! calculation on the host; one that does not compile or differs steps aside with a warning.
+//! Promises: a kernel is used only after it agreed, on this device, with a calculation on the host (those for pages and
+//! activations at the model's own sizes); one that does not compile or differs steps aside with a warning.
 
 mod by_expert;
 mod checks;
@@ -81,9 +82,9 @@ impl GpuKernels {
             packings.map(|&packing| QuantizedProduct::checked(gpu, packing, dtype, wanted.experts));
         let products: Vec<QuantizedProduct> =
             products.filter_map(|kernel| passed("quantized product", kernel)).collect();
-        let by_expert = wanted.experts && tensor_cores;
+        let by_expert = wanted.experts && !products.is_empty();
         let by_expert =
-            by_expert.then(|| passed("expert's rows", ByExpert::checked(gpu, &products))).flatten();
+            by_expert.then(|| passed("sorting by expert", ByExpert::checked(gpu, &products))).flatten();
         // All are empty unless a model is checked twice; then the first result stays.
         let _ = self.checked.pages.set(pages);
         let _ = self.checked.swiglu.set(swiglu);

@@ -1,7 +1,7 @@
 //! Products of quantized matrices on CUDA's tensor cores.
 //!
 //! MLX multiplies 2 to 7 rows one after the other there, and from 8 rows on with a kernel that takes most of a minute
-//! to compile when a machine first runs it. Of these one is for few rows and for a row of each of several experts, one
+//! to compile when a machine first runs it. Of ours one is for few rows and for a row of each of several experts, one
 //! for many rows and for the rows of each expert. A row's result does not depend on how many others there are, nor on
 //! which of the kernels multiplies it.
 
@@ -11,16 +11,17 @@ use super::{checks, source};
 use crate::error::{Error, Result, Status};
 use crate::mlx::{Array, Bounds, Dtype, Elements, Gpu, GpuKernel, KernelSource, Launch};
 
-/// Threads of a group: eight warps.
+/// Threads of a block: eight warps.
 const THREADS: i32 = 256;
 
-/// Rows of a matrix that a group of the kernel for many rows takes, and rows of `x` at a time.
+/// Rows of a matrix that a block of the kernel for many rows takes, and rows of `x` at a time.
 const TILE: [i32; 2] = [128, 64];
 
-/// Of the groups of columns that are on their way to a group's memory: so many, or as many as have room in that of a
-/// chip for which CUDA guarantees least (99 KiB, compute capability 8.6).
+/// How many groups of columns have room in a block's memory, at most: one is multiplied while the others are on their way.
 const MOST_STAGES: i32 = 4;
-const STAGE_BYTES: i32 = 96 << 10;
+/// Memory for them: what a block may have where CUDA allows least (99 KiB, compute capability 8.6), less what the
+/// kernel declares itself.
+const STAGES_BYTES: i32 = 96 << 10;
 
 const INPUTS: [(&str, Elements); 6] = [
     ("x", Elements::Numbers),
@@ -45,11 +46,11 @@ pub struct Packed<'a> {
 
 /// The kernels for one way of packing.
 pub struct QuantizedProduct {
-    /// For few rows, by how many times 8 they take.
+    /// For few rows: the most that each takes, in eights.
     few: [(i32, GpuKernel); 4],
     many: GpuKernel,
     experts: Option<OfExperts>,
-    /// Bytes of memory that a group of the kernels in tiles shares.
+    /// Bytes of memory that a block of the kernels in tiles shares.
     shared: i32,
     bits: i32,
     group: i32,
@@ -88,13 +89,18 @@ impl QuantizedProduct {
             GpuKernel::new(gpu, &KernelSource { header: HEADER, ..source })
         };
         let stage = stage_bytes(bits, group);
-        let stages = (STAGE_BYTES / stage).clamp(2, MOST_STAGES);
+        let stages = (STAGES_BYTES / stage).min(MOST_STAGES);
         let many = |grouped: bool| -> Result<GpuKernel> {
-            let own = [("STAGES", stages), ("ROWS_OF_X", TILE[1]), ("GROUPED", grouped.into())];
+            let own = [
+                ("STAGES", stages),
+                ("STAGE_BYTES", stage),
+                ("ROWS_OF_X", TILE[1]),
+                ("GROUPED", grouped.into()),
+            ];
             let constants = [&common[..], &own].concat();
             let body = include_str!("quantized_tiles_cuda.h");
             let source = source(gpu, "quire_quantized_tiles", body, &INPUTS, &OUTPUTS, dtype, &constants);
-            // One group's products run while another waits for memory.
+            // One block multiplies while another waits for memory.
             let bounds = Some(Bounds { threads: THREADS, groups: 2 });
             GpuKernel::new(gpu, &KernelSource { header: HEADER, bounds, ..source })
         };
@@ -117,7 +123,7 @@ impl QuantizedProduct {
     }
 
     /// Whether it multiplies with stacks, too.
-    pub fn has_experts(&self) -> bool {
+    pub(super) fn has_experts(&self) -> bool {
         self.experts.is_some()
     }
 
@@ -186,7 +192,8 @@ impl QuantizedProduct {
     fn sizes_of_pairs(&self, x: &Array, packed: Packed<'_>, pairs: i32) -> Result<Array> {
         let (rows, columns) = self.shape(packed);
         let given = x.size() as i32 / columns;
-        if x.dim(-1) != columns || given == 0 || pairs % given != 0 || !self.takes(x.dtype(), packed) {
+        let fits = x.dim(-1) == columns && given > 0 && pairs % given == 0;
+        if !fits || !self.takes(x.dtype(), packed) {
             return Err(Error::internal("a product of experts of sizes that its kernels do not take"));
         }
         self.sizes.array([given, rows, columns, pairs / given])
@@ -205,7 +212,7 @@ fn in_tiles(count: i32, tile: i32) -> i32 {
     (count + tile - 1) / tile
 }
 
-/// Bytes of a group of columns of a tile in a group's memory (`STAGE` in quantized_tiles_cuda.h).
+/// Bytes of a group of columns of a tile in a block's memory (`STAGE` in quantized_tiles_cuda.h, which compares them).
 fn stage_bytes(bits: i32, group: i32) -> i32 {
     let x = 2 * group + if group < 64 { 0 } else { 16 };
     TILE[1] * x + TILE[0] * group * bits / 8
@@ -220,8 +227,9 @@ fn launch(
 ) -> Result<Array> {
     let launch =
         Launch { shapes: &[shape], grid: [across * THREADS, down, 1], group: [THREADS, 1, 1], shared };
-    // SAFETY: a group writes its columns of every row, of its rows, or of its expert's; the rows, the matrix and its
-    // scales have the sizes that were looked at. Experts are places in the router's scores, of which there is one each.
+    // SAFETY: a block writes its columns of every row, of its rows, or of its expert's. Rows and scales have the sizes
+    // that were looked at; packed elements and biases have those that belong to the scales, or the checkpoint would not have
+    // been loaded. Experts are places in the router's scores, of which there is one each.
     let mut outputs = unsafe { kernel.launch(inputs, &launch)? };
     outputs.pop().ok_or_else(|| Error::internal("a kernel gave no output"))
 }

@@ -7,12 +7,13 @@
   constexpr int RUN = STEP / 4;  // Columns of a lane.
   constexpr int WORDS = RUN * BITS / 32;
   constexpr int TILES = ROWS_OF_X / 8;
-  static_assert(TILES <= WARPS, "each warp adds up the plain numbers of one tile");
+  static_assert(TILES <= WARPS && TILES % 2 == 0, "each warp adds up the plain numbers of one tile, and multiplies two");
   constexpr int ROWS_OF_W = WARPS * 16;
   // Bytes of a row of each in shared memory; those of x lie so that eight rows' parts meet different banks.
   constexpr int X_BYTES = GROUP * 2 + (GROUP < 64 ? 0 : 16);
   constexpr int W_BYTES = GROUP * BITS / 8;
   constexpr int STAGE = ROWS_OF_X * X_BYTES + ROWS_OF_W * W_BYTES;
+  static_assert(STAGE == STAGE_BYTES && STAGES >= 2, "as much memory as the launch asks for");
   extern __shared__ uint4 memory[];  // STAGES of them.
   __shared__ int from[ROWS_OF_X];    // Which row of x, and of the output.
   __shared__ int to[ROWS_OF_X];
@@ -95,15 +96,15 @@
       const char* const stage = (const char*)memory + group % STAGES * STAGE;
       const char* const x_part = stage + quad * X_BYTES + part * RUN * 2;
       if (warp * 8 < count) {
-        float ones[4] = {0, 0, 0, 0};
+        float sum_of_x[4] = {0, 0, 0, 0};
 #pragma unroll
         for (int step = 0; step < STEPS; ++step) {
           unsigned int others[RUN / 2];
           load<RUN / 2>(others, (const unsigned int*)(x_part + warp * 8 * X_BYTES + step * STEP * 2));
 #pragma unroll
-          for (int i = 0; i < RUN; i += 4) multiply_ones<T>(ones, &others[i / 2]);
+          for (int i = 0; i < RUN; i += 4) multiply_ones<T>(sum_of_x, &others[i / 2]);
         }
-        if (quad == 0) plain[warp * 8 + part * 2] = ones[0], plain[warp * 8 + part * 2 + 1] = ones[1];
+        if (quad == 0) plain[warp * 8 + part * 2] = sum_of_x[0], plain[warp * 8 + part * 2 + 1] = sum_of_x[1];
       }
       if (group + STAGES - 1 < groups) fetch(group + STAGES - 1);
       end_batch();
@@ -129,10 +130,11 @@
         }
       }
 #pragma unroll
-      for (int pair = 0; pair < TILES; pair += 2) {
-        if (pair * 8 >= count) continue;
+      for (int two = 0; two < TILES; two += 2) {
+        // Of two tiles the second may have no rows: what it adds up is not written.
+        if (two * 8 >= count) continue;
 #pragma unroll
-        for (int tile = pair; tile < pair + 2; ++tile) {
+        for (int tile = two; tile < two + 2; ++tile) {
           float products[4] = {0, 0, 0, 0};
 #pragma unroll
           for (int step = 0; step < STEPS; ++step) {
@@ -142,8 +144,8 @@
             for (int i = 0; i < RUN; i += 4) multiply<T>(products, a[step][i / 4], &others[i / 2]);
           }
           for (int i = 0; i < 4; ++i) {
-            const float ones = plain[tile * 8 + part * 2 + i % 2];
-            sums[tile][i] = with_group(sums[tile][i], products[i], ones, scale[i / 2], shift[i / 2]);
+            const float sum_of_x = plain[tile * 8 + part * 2 + i % 2];
+            sums[tile][i] = with_group(sums[tile][i], products[i], sum_of_x, scale[i / 2], shift[i / 2]);
           }
         }
       }

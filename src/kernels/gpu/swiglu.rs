@@ -53,7 +53,8 @@ impl SwiGlu {
         }
         *last = self.width;
         let rows: i32 = shape[..shape.len() - 1].iter().product();
-        let grid = [(self.width + THREADS - 1) / THREADS * THREADS, rows, 1];
+        // There may be more rows, with experts, than CUDA's grids reach in any but the first direction.
+        let grid = [rows * THREADS, (self.width + THREADS - 1) / THREADS, 1];
         let launch = Launch { shapes: &[&shape], grid, group: [THREADS, 1, 1], shared: 0 };
         // SAFETY: a thread reads and writes one column below the width of one of the rows.
         let mut outputs = unsafe { self.kernel.launch(&[both], &launch)? };

@@ -58,6 +58,9 @@ impl Kernel {
         dtypes: &[Dtype],
         stream: mlx_stream,
     ) -> bool {
+        if launch.shared != 0 {
+            return false;
+        }
         let config = Config::new();
         // SAFETY: the handles are live, by the caller.
         config.fill(launch, dtypes, self)

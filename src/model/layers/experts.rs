@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::kernels::gpu::{GpuKernels, Groups};
 use crate::mlx::{Array, Dtype};
 
-/// From so many rows and experts on, rows are sorted by expert: then an expert's rows are multiplied together, and its
-/// weights read once.
+/// From so many pairs of a row and an expert on, rows are sorted by expert: then an expert's rows are multiplied together,
+/// and its weights read once.
 const SORT_FROM: i32 = 64;
 
 /// What lies between an expert's two projections.

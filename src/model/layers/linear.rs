@@ -41,7 +41,8 @@ pub enum Matrix {
 
 /// Which matrices of a stack rows are multiplied with.
 pub enum Chosen<'a> {
-    /// Rows `[.., 1, columns]` with those that experts, of their leading shape or one it broadcasts to, name: `[.., 1, rows]`.
+    /// Rows `[.., 1, columns]` with those that experts, of their leading shape or one it broadcasts to, name:
+    /// `[.., 1, rows]`.
     Each(&'a Array),
     /// The same, where experts never fall.
     Sorted(&'a Array),

@@ -31,7 +31,7 @@ import Testing
             ("max_waiting", { $0.maximumWaitingRequests = 1_000_001 }),
             ("maximumWaitingRequests", { $0.maximumWaitingRequests = .min }),
             ("max_step_tokens", { $0.maximumStepTokens = 15 }),
-            ("max_step_tokens", { $0.maximumStepTokens = 65537 }),
+            ("max_step_tokens", { $0.maximumStepTokens = 32769 }),
             ("block_tokens", { $0.pageTokens = 0 }),
             ("block_tokens", { $0.pageTokens = 24 }),
             ("block_tokens", { $0.pageTokens = 2048 }),

@@ -53,7 +53,7 @@ impl Stack {
     }
 }
 
-/// One row, some, and more than any tile has, with a matrix whose rows and groups do not divide evenly; and some experts.
+/// As many rows as each of the kernels takes, with a matrix whose rows and groups do not divide evenly; and some experts.
 /// Every kernel must give a row the same bits, or the rest of a batch would change what it answers.
 pub(in crate::kernels::gpu) fn product(kernel: &QuantizedProduct) -> Result<()> {
     let stack = Stack::new(kernel, 3)?;
@@ -91,7 +91,11 @@ pub(in crate::kernels::gpu) fn product(kernel: &QuantizedProduct) -> Result<()> 
         let row = |pair: usize| &x[pair * given as usize / which.len() * columns..][..columns];
         let expected: Vec<f32> =
             which.iter().enumerate().flat_map(|(pair, &expert)| expected(row(pair), expert)).collect();
-        compare("products of experts", &floats(&got)?, &expected, kernel.dtype())?;
+        let got = floats(&got)?;
+        compare("products of experts", &got, &expected, kernel.dtype())?;
+        // The first expert, which the second pair names, is the matrix from above.
+        let own = given as usize / which.len() * ROWS;
+        same_bits(&got[ROWS..2 * ROWS], &all[own..own + ROWS])?;
     }
     Ok(())
 }

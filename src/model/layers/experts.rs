@@ -71,6 +71,8 @@ pub struct Experts {
     up: ExpertLinear,
     down: ExpertLinear,
     between: Between,
+    /// How many there are.
+    count: i32,
     kernels: Kernels,
     #[cfg(quire_host_op)]
     host: Option<(crate::kernels::host::HostKernels, crate::kernels::host::HostExperts)>,
@@ -87,10 +89,12 @@ impl Experts {
         kernels: &Kernels,
     ) -> Result<Experts> {
         let (up, down) = (up.with_kernels(kernels)?, down.with_kernels(kernels)?);
+        let count = down.arrays().first().map_or(0, |stack| stack.dim(0));
         Ok(Experts {
+            count,
             kernels: kernels.clone(),
             #[cfg(quire_host_op)]
-            host: host(&up, &down, activation, kernels)?,
+            host: host(&up, &down, count as usize, activation, kernels)?,
             up,
             down,
             between: match activation {
@@ -122,10 +126,9 @@ impl Experts {
     /// Each expert's rows, for kernels of ours, if those take every projection.
     fn groups(&self, dtype: Dtype, experts: &Array) -> Result<Option<Groups>> {
         let Some(by_expert) = self.kernels.gpu().and_then(GpuKernels::by_expert) else { return Ok(None) };
-        let parts = || self.up.parts.iter().chain(&self.down.parts);
-        let count = parts().flat_map(Matrix::arrays).map(|stack| stack.dim(0)).next().unwrap_or(0);
-        match by_expert.takes(count) && parts().all(|part| part.takes_groups(dtype)) {
-            true => Ok(Some(by_expert.groups(experts, count)?)),
+        let mut parts = self.up.parts.iter().chain(&self.down.parts);
+        match by_expert.takes(self.count) && parts.all(|part| part.takes_groups(dtype)) {
+            true => Ok(Some(by_expert.groups(experts, self.count)?)),
             false => Ok(None),
         }
     }
@@ -163,6 +166,7 @@ impl Experts {
 fn host(
     up: &ExpertLinear,
     down: &ExpertLinear,
+    experts: usize,
     activation: Activation,
     kernels: &Kernels,
 ) -> Result<Option<(crate::kernels::host::HostKernels, crate::kernels::host::HostExperts)>> {
@@ -172,7 +176,6 @@ fn host(
     let (Kernels::Host(own), [up], [down]) = (kernels, up.parts.as_slice(), down.parts.as_slice()) else {
         return Ok(None);
     };
-    let experts = down.arrays().first().map_or(0, |stack| stack.dim(0) as usize);
     let (Some(up), Some(down)) = (up.on_host(kernels)?, down.on_host(kernels)?) else { return Ok(None) };
     let activation = match activation {
         Activation::SwiGlu => ExpertActivation::SwiGlu,
